@@ -1,0 +1,105 @@
+"""The clock and the machine: what time it is, where the work runs, what Paddle this is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+from autohybrid.errors import SetupError
+
+clock = time.perf_counter
+"""Seconds as a float, monotonic; the one clock that every measurement reads."""
+
+OLDEST_PADDLE = (3, 0)
+
+_INSTALL = (
+    'On a CPU: pip install "autohybrid[cpu]". For a GPU, install paddlepaddle-gpu 3.x as '
+    "https://www.paddlepaddle.org.cn/install/quick describes (the public package index ends at 2.6.2)."
+)
+
+
+def require_paddle() -> ModuleType:
+    """Imports Paddle, whichever distribution it came from.
+
+    Raises:
+        SetupError: not Linux on x86-64, no Paddle, or a Paddle older than 3.0.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise SetupError(
+            f"Measuring and converting need Linux on x86-64, this is {platform.system()} on {platform.machine()}.",
+            "'autohybrid report' works here.",
+        )
+    try:
+        import paddle
+    except ImportError as error:
+        raise SetupError(f"Paddle can't be imported ({error}).", _INSTALL) from error
+    version = tuple(int(part) for part in paddle.__version__.split(".")[:2] if part.isdigit())
+    # A build from source calls itself 0.0.0 and is newer than any release.
+    if version != (0, 0) and version < OLDEST_PADDLE:
+        raise SetupError(f"Paddle {paddle.__version__} is too old, 3.0 or later is needed.", _INSTALL)
+    module: ModuleType = paddle
+    return module
+
+
+def on_gpu() -> bool:
+    """Whether Paddle's current device is a GPU."""
+    paddle = require_paddle()
+    return str(paddle.device.get_device()).startswith("gpu")
+
+
+def synchronize() -> None:
+    """Waits for the device. On a CPU nothing is pending (and ``paddle.device.synchronize`` raises in a CPU build)."""
+    if on_gpu():
+        require_paddle().device.synchronize()
+
+
+def cpu_model() -> str:
+    """The processor's name as the kernel gives it, or the machine type."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def math_threads() -> int:
+    """The number of threads that eager operators use on a CPU: what OpenMP was told (Paddle sets 1 by default)."""
+    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(value) if value.isdigit() and int(value) > 0 else usable_cores()
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return 4 << 30
+
+
+def resident_memory(pid: int | str = "self") -> int:
+    """Bytes of physical memory that a process holds by itself, not shared with the one it was forked from.
+
+    Returns 0 when the process is gone or the kernel doesn't tell.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def peak_memory() -> int:
+    """Bytes of physical memory that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,33 @@
+"""The engines, found through the entry points ``autohybrid.engines``; nothing else knows one by its name."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from autohybrid.engines.interface import Engine, Executable, Request
+from autohybrid.errors import UsageError
+
+GROUP = "autohybrid.engines"
+
+__all__ = ["GROUP", "Engine", "Executable", "Request", "available", "by_name"]
+
+
+@cache
+def by_name(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        UsageError: no installed package offers it; the message lists those that are there.
+    """
+    for point in entry_points(group=GROUP, name=name):
+        engine: Engine = point.load()()
+        return engine
+    known = ", ".join(sorted({point.name for point in entry_points(group=GROUP)}))
+    raise UsageError(f"There is no engine {name!r}.", f"Installed: {known}.")
+
+
+def available() -> list[str]:
+    """The names of the engines that can be used here, the reference first."""
+    names = {point.name for point in entry_points(group=GROUP)}
+    return sorted((name for name in names if by_name(name).unavailable() is None), key=lambda n: (n != "incubate", n))

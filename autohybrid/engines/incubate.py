@@ -1,0 +1,122 @@
+"""``paddle.incubate.jit.inference`` as an engine: Paddle's own hybrid wrapper, the reference.
+
+Its options are the wrapper's parameters. What the wrapper prints, writes and remembers stays inside: a directory of
+its own for each conversion, nothing on stdout, Paddle's parameter records cleared when an export fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from autohybrid.engines.interface import Request
+from autohybrid.errors import ConversionError
+from autohybrid.structure import Tensor
+
+_OWN_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
+"""What the wrapper deletes when it is told nothing; a list given to it replaces these."""
+
+_CURES = (["inplace_pass"], ["onednn_placement_pass", "inplace_pass"])
+"""Passes whose deletion cures known faults on CPU in Paddle 3.0 to 3.3: ``inplace_pass`` overwrites an operand that is
+needed again, ``onednn_placement_pass`` leads to failing upsampling and to crashes in some attention layers."""
+
+
+class IncubateEngine:
+    """The wrapper around a flat Layer.
+
+    Options: ``deleted_passes`` (names of IR passes to delete besides the wrapper's own two), and by name every
+    parameter of ``paddle.incubate.jit.inference`` but the directory and the cache.
+    """
+
+    name = "incubate"
+
+    def unavailable(self) -> str | None:
+        if hasattr(paddle.incubate.jit, "inference"):
+            return None
+        return f"Paddle {paddle.__version__} has no paddle.incubate.jit.inference"
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        known = set(inspect.signature(paddle.incubate.jit.inference).parameters)
+        known -= {"function", "save_model_dir", "cache_static_model", "delete_pass_lists"}
+        for name in options:
+            if name not in known and name != "deleted_passes":
+                raise ConversionError(f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}.")
+
+    def attempts(self) -> Sequence[dict[str, Any]]:
+        return [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
+
+    def convert(self, request: Request) -> _Wrapped:
+        self.check_options(request.options)
+        options = dict(request.options)
+        deleted = [*_OWN_DELETED_PASSES, *options.pop("deleted_passes", ())]
+        with _contained():
+            wrapped = paddle.incubate.jit.inference(
+                request.program.forward, save_model_dir=str(request.directory), delete_pass_lists=deleted, **options
+            )
+            _declare_shapes(wrapped, request.shapes)
+            executable = _Wrapped(wrapped, request.directory)
+            executable.run(request.inputs)
+        return executable
+
+
+class _Wrapped:
+    def __init__(self, wrapped: Any, directory: Path) -> None:
+        self._wrapped = wrapped
+        self._directory = directory
+        self._predictor: Any = None
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        if self._predictor is not None:
+            results: list[Tensor] = self._predictor.run(list(tensors))
+            return results
+        answer = self._wrapped(list(tensors))
+        # The wrapper compares shapes again at each call and would export anew in the middle of one; the region that
+        # calls this has its own variants, so that from here on the predictor alone is needed.
+        self._predictor = _inference_engine(self._wrapped).predictor
+        return list(answer) if isinstance(answer, (list, tuple)) else [answer]
+
+    def close(self) -> None:
+        self._predictor = self._wrapped = None
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _inference_engine(wrapped: Any) -> Any:
+    return inspect.getclosurevars(wrapped).nonlocals["infer_engine"]
+
+
+def _declare_shapes(wrapped: Any, shapes: Sequence[Sequence[int]]) -> None:
+    # The wrapper learns what varies by failing: it exports again when a shape differs. Telling it beforehand saves
+    # the second export.
+    _inference_engine(wrapped).d2s_input_shapes = [list(shape) for shape in shapes]
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except BaseException:
+        _forget_failed_program()
+        raise
+
+
+def _forget_failed_program() -> None:
+    """Clears what a failed export leaves in Paddle's process-wide records.
+
+    They are keyed by the address of a program that is gone; a later program at the same address would inherit its
+    parameters, and die.
+    """
+    from paddle.jit.dy2static import parameter_recorder
+
+    for recorder in (parameter_recorder._global_parameter_recorder, parameter_recorder._global_inplace_map):
+        for record in ("params_dict", "tensor2value"):
+            getattr(recorder, record, {}).clear()

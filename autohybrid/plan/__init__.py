@@ -1,0 +1,39 @@
+"""The plan document: its content, its JSON, its schema, its versions. Sees no Paddle."""
+
+from autohybrid.plan.document import (
+    SCHEMA_VERSION,
+    Confirmation,
+    Environment,
+    Equality,
+    Model,
+    Place,
+    Plan,
+    RankedLayer,
+    Region,
+    Rejected,
+    Samples,
+    Script,
+    Settings,
+)
+from autohybrid.plan.files import dump, json_schema, load, parse, save
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Confirmation",
+    "Environment",
+    "Equality",
+    "Model",
+    "Place",
+    "Plan",
+    "RankedLayer",
+    "Region",
+    "Rejected",
+    "Samples",
+    "Script",
+    "Settings",
+    "dump",
+    "json_schema",
+    "load",
+    "parse",
+    "save",
+]

@@ -1,0 +1,196 @@
+"""The plan as typed values. Sees no Paddle: a plan can be read, shown and compared anywhere.
+
+Samples are stored, numbers derived from them are methods. Durations are seconds, memory is bytes, shares are
+fractions of all the time that the script's inference calls took.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from autohybrid import stats
+
+SCHEMA_VERSION = 1
+"""1: the first published version."""
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all parts: immutable, keyword-only, and strict about fields it doesn't know."""
+
+
+class Environment(Document):
+    """Where the measurements were made."""
+
+    autohybrid: str
+    paddle: str
+    python: str
+    platform: str
+    device: str
+    processor: str
+    cores: Count
+    math_threads: Count
+
+
+class Script(Document):
+    """What was profiled: ``command`` as it was given, the working directory's name isn't kept."""
+
+    command: list[str]
+    seconds: Seconds
+    exit_code: int
+
+
+class Settings(Document):
+    """What the search was told, as far as it decides what a plan may contain."""
+
+    engines: list[str]
+    rtol: float
+    atol: float
+    min_gain: float
+    budget_seconds: float
+    isolation: str
+
+
+class Place(Document):
+    """A place in the source."""
+
+    file: str
+    line: Count
+    function: str
+
+
+class Samples(Document):
+    """Two interleaved series: ``eager[i]`` was measured beside ``hybrid[i]``, in one process."""
+
+    eager: list[Seconds]
+    hybrid: list[Seconds]
+
+    def comparison(self) -> stats.Comparison:
+        return stats.compare(self.eager, self.hybrid)
+
+
+class Equality(Document):
+    """How far converted and eager answers were apart, over all values compared.
+
+    ``error`` is the largest |hybrid - eager|, ``limit`` what the tolerance allowed at that element, ``noise`` how far
+    eager's own answer moved when its inputs moved by one rounding step, ``scale`` the largest |eager|.
+    """
+
+    error: float
+    limit: float
+    noise: float
+    scale: float
+    inputs_compared: Count
+
+
+class RankedLayer(Document):
+    """One row of the ranking: where the time of the inference calls goes."""
+
+    path: str
+    class_name: str = msgspec.field(name="class")
+    aliases: list[str]
+    calls: float
+    inclusive_seconds: Seconds
+    self_seconds: Seconds
+    share: Share
+    ceiling: float | None
+    looks: str
+    source: Place | None
+
+
+class Region(Document):
+    """A candidate that the plan converts."""
+
+    kind: Literal["layer"]
+    path: str
+    aliases: list[str]
+    class_name: str = msgspec.field(name="class")
+    source_hash: str
+    engine: str
+    options: dict[str, Any]
+    inputs: Any
+    outputs: Any
+    training_mode: Literal["same", "eager"]
+    share: Share
+    calls: float
+    equality: Equality
+    samples: Samples
+    conversion_seconds: Seconds
+    extra_memory: Count
+
+
+class Rejected(Document):
+    """A Layer or an attempt that was passed over, and why.
+
+    ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the inference time that it
+    stands for; ``evidence`` what was seen (the end of a dead process's output, the numbers that differed);
+    ``reproduce`` the name of a script beside the plan that shows the failure alone, or empty.
+    """
+
+    path: str
+    class_name: str = msgspec.field(name="class")
+    reason: str
+    detail: str
+    hint: str
+    share: Share
+    source: Place | None
+    engine: str
+    options: dict[str, Any]
+    evidence: str
+    reproduce: str
+
+
+class Confirmation(Document):
+    """Baseline against hybrid on the whole root, each entry of ``processes`` measured in a process of its own."""
+
+    processes: list[Samples]
+    equality: Equality
+    min_gain: float
+
+    def comparison(self) -> stats.Comparison:
+        return stats.combine([samples.comparison() for samples in self.processes])
+
+    def verdict(self) -> stats.Verdict:
+        return self.comparison().verdict(self.min_gain)
+
+
+class Model(Document):
+    """One root: its structure, where its time goes, what was chosen and what was not."""
+
+    id: str
+    class_name: str = msgspec.field(name="class")
+    places: list[Place]
+    fingerprint: str
+    structure: list[str]
+    calls: Count
+    training_calls: Count
+    seconds_per_call: Seconds
+    share: Share
+    ranking: list[RankedLayer]
+    regions: list[Region]
+    rejected: list[Rejected]
+    confirmation: Confirmation | None
+
+
+class Plan(Document):
+    """A whole plan, as in ``plan.json``."""
+
+    schema_version: int
+    created: str
+    environment: Environment
+    script: Script | None
+    settings: Settings
+    models: list[Model]
+    trials: Count
+    search_seconds: Seconds
+    complete: bool
+    notes: list[str]
+
+    @property
+    def recommends_change(self) -> bool:
+        return any(model.regions for model in self.models)

@@ -1,0 +1,119 @@
+"""A call of a Layer as a program of flat Tensors: what the engines convert.
+
+``FlatProgram`` rebuilds the user's arguments from the flat list, calls the user's function, and gives back the Tensors
+of its answer. ``Answer`` remembers the structure of eager's answer and puts it together again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle.jit.dy2static import Call
+
+from autohybrid.errors import ConversionError
+from autohybrid.structure import Constant, Mapping, Record, Sequence_, Slot, Structure, Tensor, flatten, rebuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The structure of an answer of eager's.
+
+    ``sources`` tells for each distinct Tensor of the answer where it comes from: ``None`` for an output of the
+    program, or the index of the input that was handed through.
+    """
+
+    structure: Structure
+    sources: tuple[int | None, ...]
+    differentiable: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, value: Any, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]]:
+        """Takes an answer apart; ``inputs`` are the Tensors that the call got.
+
+        Returns:
+            The structure, and the Tensors that a program must compute.
+        """
+        tensors, structure = flatten(value)
+        given = {id(tensor): index for index, tensor in enumerate(inputs)}
+        sources = tuple([given.get(id(tensor)) for tensor in tensors])
+        answer = cls(
+            structure=structure,
+            sources=sources,
+            differentiable=tuple([not tensor.stop_gradient for tensor in tensors]),
+        )
+        return answer, answer.computed(tensors)
+
+    def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]
+
+    def rebuild(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Any:
+        """The answer with the program's outputs in their places."""
+        if type(self.structure) is Slot and self.sources == (None,):
+            return outputs[0]
+        remaining = iter(outputs)
+        tensors = [next(remaining) if source is None else inputs[source] for source in self.sources]
+        return rebuild(self.structure, tensors)
+
+
+class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
+    """The Layer that engines trace: ``forward`` takes a list of Tensors and returns the program's outputs as a list.
+
+    Args:
+        layer: the Layer whose parameters the program uses.
+        function: what is called, a bound method of ``layer``.
+        arguments: the structure of ``(args, kwargs)``.
+        answer: the structure of eager's answer to such a call.
+    """
+
+    def __init__(
+        self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self._function = function
+        self._arguments = arguments
+        self._answer = answer
+
+    def forward(self, tensors: list[Tensor]) -> list[Tensor]:
+        return self.called(tensors)
+
+    # Paddle rewrites the source of what it traces. Ours needs none of that; the user's function does, so that it
+    # is handed to Paddle's converter by name.
+    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
+    def called(self, tensors: list[Tensor]) -> list[Tensor]:
+        args, kwargs = rebuild(self._arguments, tensors)
+        value = Call(self._function)(*args, **kwargs)
+        found: dict[int, Any] = {}
+        _collect(self._answer.structure, value, found)
+        return self._answer.computed([found[index] for index in range(len(self._answer.sources))])
+
+
+def _collect(structure: Structure, value: Any, found: dict[int, Any]) -> None:
+    """Takes what stands in the slots of ``structure`` out of a traced answer, which must have the same structure."""
+    if isinstance(structure, Slot):
+        found.setdefault(structure.index, value)
+        return
+    if isinstance(structure, Constant):
+        if isinstance(value, paddle.pir.Value):
+            raise ConversionError("a value in the answer that isn't a Tensor depends on the inputs")
+        return
+    for part, inner in zip(structure.parts, _parts_of(structure, value), strict=True):
+        _collect(part, inner, found)
+
+
+def _parts_of(structure: Sequence_ | Mapping | Record, value: Any) -> list[Any]:
+    try:
+        if isinstance(structure, Sequence_):
+            parts = list(value)
+        elif isinstance(structure, Mapping):
+            parts = [value[key] for key in structure.keys]
+        else:
+            parts = [getattr(value, key) for key in structure.keys]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ConversionError(f"the traced answer has another structure than eager's ({error})") from error
+    if len(parts) != len(structure.parts):
+        raise ConversionError("the traced answer has another length than eager's")
+    return parts

@@ -1,0 +1,217 @@
+"""One conversion of a region: made for one argument structure, proven against eager before it may answer."""
+
+from __future__ import annotations
+
+import enum
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from autohybrid.device import clock
+from autohybrid.engines import Engine, Executable, Request
+from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
+from autohybrid.runtime.program import Answer, FlatProgram
+from autohybrid.runtime.signature import Shapes
+from autohybrid.structure import Structure, Tensor, flatten, rebuild
+
+conversion_lock = threading.RLock()
+"""Paddle's tracer isn't made for two threads: one conversion at a time in a process."""
+
+
+class State(enum.Enum):
+    NEW = "not converted yet"
+    PROVING = "being proven"
+    SERVING = "hybrid"
+    REFUSED = "eager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a region is converted and judged: everything but the call itself."""
+
+    layer: Any
+    function: Callable[..., Any]
+    engine: Engine
+    options: dict[str, Any]
+    tolerance: Tolerance
+    proofs: int
+
+
+class Variant:
+    """A conversion and the state of its proof.
+
+    Attributes:
+        state: what it may do now.
+        reason: why it is refused, empty otherwise.
+        worst: the largest difference seen while proving.
+        compared: how many answers were compared.
+        conversion_seconds: what the last conversion took.
+    """
+
+    def __init__(self, recipe: Recipe, arguments: Structure, shapes: Shapes) -> None:
+        self.recipe = recipe
+        self.arguments = arguments
+        self.shapes = shapes
+        self.state = State.NEW
+        self.reason = ""
+        self.worst = Difference()
+        self.compared = 0
+        self.conversion_seconds = 0.0
+        self.answer: Answer | None = None
+        self.busy = threading.Lock()
+        self._executable: Executable | None = None
+        self._copies = False
+        self._proofs_left = recipe.proofs
+        self._unsettled = 0
+
+    def convert(self, answer: Answer, inputs: Sequence[Tensor]) -> None:
+        """Makes the executable for calls that eager answers in the structure of ``answer``.
+
+        Raises whatever the engine raises.
+        """
+        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
+        program.eval()
+        directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
+        started = clock()
+        try:
+            with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
+                self._executable = self.recipe.engine.convert(
+                    Request(
+                        program=program,
+                        inputs=contiguous(inputs),
+                        shapes=self.shapes,
+                        options=self.recipe.options,
+                        directory=directory,
+                    )
+                )
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self.conversion_seconds = clock() - started
+        self.answer = answer
+        self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The program's outputs for one call; results are the caller's own."""
+        executable = self._executable
+        assert executable is not None, "only a converted variant runs"
+        outputs = executable.run(contiguous(inputs))
+        return [output.clone() for output in outputs] if self._copies else outputs
+
+    def prove(self, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+        """Compares the executable with eager's ``expected`` on the same inputs, twice, and moves the state on.
+
+        The first results are overwritten before the second run, so that a program that writes nothing, or hands out
+        its own buffers, is found out. ``inputs`` aren't touched.
+        """
+        given = [tensor.clone() for tensor in inputs]
+        assert self._executable is not None, "only a converted variant is proven"
+        first = self._executable.run(given)
+        found = self._judged(inputs, expected, first)
+        if found.equal:
+            first_places = {output.data_ptr() for output in first}
+            for output in first:
+                _poison(output)
+            second = self._executable.run(given)
+            given_places = {tensor.data_ptr() for tensor in given}
+            self._copies = self._copies or any(
+                output.data_ptr() in first_places or output.data_ptr() in given_places for output in second
+            )
+            found = self._judged(inputs, expected, second)
+        touched = difference(inputs, given, Tolerance(rtol=0.0, atol=0.0))
+        self.compared += 1
+        self.worst = max(self.worst, found, key=lambda each: (not each.equal, each.error))
+        if not found.equal:
+            self.refuse(f"answers differ: {found.problem}")
+        elif not touched.equal and not self._copies:
+            self.refuse("the converted code changes its inputs")
+        else:
+            self._proofs_left -= 1
+            if self._proofs_left <= 0:
+                self.state = State.SERVING
+
+    def _judged(self, inputs: Sequence[Tensor], expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> Difference:
+        found = difference(expected, outputs, self.recipe.tolerance)
+        if found.out_of_tolerance:
+            return judged_with_noise(found, noise_of(self.eager_outputs, inputs, expected))
+        return found
+
+    def eager_outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """What eager computes for the same arguments with other Tensors: the outputs a program would have."""
+        args, kwargs = rebuild(self.arguments, inputs)
+        with paddle.no_grad():
+            value = self.recipe.function(*args, **kwargs)
+        assert self.answer is not None, "eager has answered before"
+        tensors, _ = flatten(value)
+        return self.answer.computed(tensors) if len(tensors) == len(self.answer.sources) else tensors
+
+    def state_changed_by_itself(self, patience: int = 3) -> bool:
+        """Counts calls in which forward changed its own state; True when that isn't settling down."""
+        self._unsettled += 1
+        return self._unsettled >= patience
+
+    def refuse(self, reason: str) -> None:
+        """Ends this variant: from now on eager answers."""
+        self.release()
+        self.state = State.REFUSED
+        self.reason = reason
+
+    def forget(self) -> None:
+        """Back to the beginning, after a change of weights or attributes."""
+        self.release()
+        self.state = State.NEW
+        self.reason = ""
+        self.answer = None
+        self._copies = False
+        self._proofs_left = self.recipe.proofs
+
+    def release(self) -> None:
+        """Gives back the executable."""
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            executable.close()
+
+
+def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The Tensors in a layout that Paddle Inference reads rightly.
+
+    Not through ``Tensor.contiguous``, which changes the caller's Tensor in place and cuts it off its base.
+    """
+    return [tensor if tensor.is_contiguous() else tensor.clone() for tensor in tensors]
+
+
+_POISON = 12345.0
+"""Overwrites results between two runs; ``Tensor.fill_`` refuses NaN, and float16 ends at 65504."""
+
+
+def _poison(tensor: Tensor) -> None:
+    if tensor.dtype != paddle.bool and tensor.size:
+        tensor.fill_(_POISON if paddle.is_floating_point(tensor) else 77)
+
+
+class _undisturbed:
+    """Keeps the live model as it is while Paddle traces it.
+
+    Some versions of Paddle put a converted ``forward`` on every Layer that they trace; a failed trace leaves some
+    that raise for ever.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._family = [layer, *layer.sublayers()]
+        self._kept: list[dict[str, Any]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [dict(sub.__dict__) for sub in self._family]
+
+    def __exit__(self, *_: object) -> None:
+        for sub, kept in zip(self._family, self._kept, strict=True):
+            now = sub.__dict__
+            for name in [name for name in now if name not in kept]:
+                del now[name]
+            now.update(kept)

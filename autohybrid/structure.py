@@ -1,0 +1,245 @@
+"""Arguments and results as a flat list of Tensors and a hashable description of everything else.
+
+``flatten`` takes the Tensors out of any nesting of lists, tuples, dicts, named tuples and dataclasses; the
+``Structure`` that stays says where they were and keeps the constants. ``Structure.rebuild`` puts Tensors back.
+Two calls whose structures, dtypes and ranks are equal can be served by one static graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import paddle
+
+Tensor: TypeAlias = Any
+"""A ``paddle.Tensor``; Paddle ships no types that a checker for Python 3.10 could rely on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The place of a Tensor: its index in the flat list. A Tensor that occurs twice has one index."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A value that isn't a Tensor. Equal only to a constant of the same type and value: ``1``, ``1.0`` and ``True``
+    are three different constants, and so are ``0.0`` and ``-0.0``."""
+
+    value: Any
+    identity: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence_:
+    """A list, a tuple, or a named tuple (``kind``) of parts."""
+
+    kind: type
+    parts: tuple[Structure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A dict, or a subclass of it (``kind``); ``keys`` in their order."""
+
+    kind: type
+    keys: tuple[Any, ...]
+    parts: tuple[Structure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A dataclass instance (``kind``) with its fields."""
+
+    kind: type
+    keys: tuple[str, ...]
+    parts: tuple[Structure, ...]
+
+
+Structure: TypeAlias = "Slot | Constant | Sequence_ | Mapping | Record"
+
+_VALUE_TYPES = (bool, int, str, bytes, complex, type(None), type(Ellipsis), slice, paddle.dtype, np.dtype, type)
+
+
+def flatten(value: Any) -> tuple[list[Tensor], Structure]:
+    """Takes the Tensors out of ``value``.
+
+    Returns:
+        The distinct Tensors in the order they are met, and the structure without them.
+    """
+    tensors: list[Tensor] = []
+    places: dict[int, int] = {}
+    return tensors, _take_apart(value, tensors, places)
+
+
+def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> Structure:
+    if isinstance(value, paddle.Tensor):
+        index = places.get(id(value))
+        if index is None:
+            index = places[id(value)] = len(tensors)
+            tensors.append(value)
+        return Slot(index)
+    kind = type(value)
+    if kind is tuple or kind is list or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+        return Sequence_(kind, tuple([_take_apart(part, tensors, places) for part in value]))
+    if isinstance(value, dict):
+        parts = tuple([_take_apart(part, tensors, places) for part in value.values()])
+        return Mapping(kind, tuple(value), parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = tuple(field.name for field in dataclasses.fields(value))
+        parts = tuple([_take_apart(getattr(value, name), tensors, places) for name in names])
+        return Record(kind, names, parts)
+    return Constant(value, _identity(value))
+
+
+def _identity(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return (float, struct.pack("d", value))
+    if isinstance(value, slice):
+        return (slice, _identity(value.start), _identity(value.stop), _identity(value.step))
+    if kind in _VALUE_TYPES or isinstance(value, (enum.Enum, type)):
+        return (kind, value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return (np.ndarray, str(value.dtype), value.shape, value.tobytes())
+    if isinstance(value, np.generic):
+        return (kind, value.tobytes())
+    if isinstance(value, (frozenset, range)):
+        return (kind, value)
+    return Opaque(value)
+
+
+class Opaque:
+    """An object that is only known by its identity; it is kept alive, so that its address can't be given away."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Opaque) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def rebuild(structure: Structure, tensors: Sequence[Tensor]) -> Any:
+    """The inverse of :func:`flatten`: the same types, the same constants, ``tensors`` in the slots."""
+    if isinstance(structure, Slot):
+        return tensors[structure.index]
+    if isinstance(structure, Constant):
+        return structure.value
+    parts = [rebuild(part, tensors) for part in structure.parts]
+    if isinstance(structure, Sequence_):
+        return _sequence(structure.kind, parts)
+    if isinstance(structure, Mapping):
+        return _mapping(structure, parts)
+    return _record(structure, parts)
+
+
+def _sequence(kind: type, parts: list[Any]) -> Any:
+    if kind is list:
+        return parts
+    return tuple(parts) if kind is tuple else kind(*parts)
+
+
+def _mapping(structure: Mapping, parts: list[Any]) -> Any:
+    plain = dict(zip(structure.keys, parts, strict=True))
+    if structure.kind is dict:
+        return plain
+    if dataclasses.is_dataclass(structure.kind):
+        # Model outputs that are a dataclass and a dict at once fill the dict from their fields.
+        return structure.kind(**plain)
+    made = structure.kind()
+    made.update(plain)
+    return made
+
+
+def _record(structure: Record, parts: list[Any]) -> Any:
+    # Not through __init__, which may check, convert or compute.
+    made = structure.kind.__new__(structure.kind)
+    for name, part in zip(structure.keys, parts, strict=True):
+        object.__setattr__(made, name, part)
+    return made
+
+
+def constants(structure: Structure) -> Iterator[Any]:
+    """The values in ``structure`` that are no Tensors."""
+    if isinstance(structure, Constant):
+        yield structure.value
+    elif not isinstance(structure, Slot):
+        for part in structure.parts:
+            yield from constants(part)
+
+
+def map_constants(structure: Structure, change: Callable[[Any], Any]) -> Structure:
+    """``structure`` with each constant replaced by ``change(value)``."""
+    if isinstance(structure, Constant):
+        value = change(structure.value)
+        return structure if value is structure.value else Constant(value, _identity(value))
+    if isinstance(structure, Slot):
+        return structure
+    parts = tuple(map_constants(part, change) for part in structure.parts)
+    return dataclasses.replace(structure, parts=parts)
+
+
+def describe(structure: Structure, tensor: Callable[[int], Any]) -> Any:
+    """``structure`` as plain JSON values: ``{"tensor": ...}`` from ``tensor(index)``, ``{"list": [...]}``,
+    ``{"tuple": [...]}``, ``{"dict": {...}}``, ``{"object": {...}, "class": ...}`` and ``{"constant": ...}``.
+
+    Constants that JSON has no value for are shown as ``{"opaque": "<their type>"}``: what a user's objects hold is
+    nobody's business in a plan.
+    """
+    if isinstance(structure, Slot):
+        return {"tensor": tensor(structure.index)}
+    if isinstance(structure, Constant):
+        return _describe_constant(structure.value)
+    parts = [describe(part, tensor) for part in structure.parts]
+    if isinstance(structure, Sequence_):
+        if structure.kind in (list, tuple):
+            return {structure.kind.__name__: parts}
+        names = cast(Any, structure.kind)._fields
+        return {"object": dict(zip(names, parts, strict=True)), "class": qualified_name(structure.kind)}
+    keyed = {str(key): part for key, part in zip(structure.keys, parts, strict=True)}
+    if isinstance(structure, Mapping) and structure.kind is dict:
+        return {"dict": keyed}
+    return {"object": keyed, "class": qualified_name(structure.kind)}
+
+
+def _describe_constant(value: Any) -> dict[str, Any]:
+    if isinstance(value, (bool, int, str, type(None))) and not isinstance(value, enum.Enum):
+        return {"constant": value}
+    if isinstance(value, float):
+        return {"constant": value if np.isfinite(value) else str(value)}
+    if isinstance(value, np.ndarray):
+        return {"opaque": f"numpy.ndarray {value.dtype} {list(value.shape)}"}
+    return {"opaque": qualified_name(type(value))}
+
+
+def qualified_name(kind: type) -> str:
+    """``module.Class``, without the module for classes of the script itself."""
+    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def signature(tensors: Sequence[Tensor]) -> tuple[tuple[str, int], ...]:
+    """Dtype and rank of each Tensor: with a :data:`Structure`, what decides whether two calls share a graph."""
+    return tuple([(str(tensor.dtype), tensor.ndim) for tensor in tensors])
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """``float32`` for a Tensor of ``paddle.float32``."""
+    return str(tensor.dtype).rpartition(".")[2]

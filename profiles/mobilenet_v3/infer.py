@@ -1,0 +1,21 @@
+"""MobileNetV3-Large of paddle.vision on one 224 x 224 image: a model that is convertible as a whole."""
+
+import argparse
+
+import paddle
+from paddle.vision.models import mobilenet_v3_large
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--batch", type=int, default=1)
+parser.add_argument("--calls", type=int, default=50)
+args = parser.parse_args()
+
+paddle.seed(0)
+model = mobilenet_v3_large()
+model.eval()
+images = paddle.rand([args.batch, 3, 224, 224])
+
+with paddle.no_grad():
+    for _ in range(args.calls):
+        logits = model(images)
+print("top-1 class", *logits.argmax(axis=-1).tolist())
