@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +54,8 @@ class Region:
         recipe: what converts it.
         admitted: the argument structures to convert, as in a plan; None admits all.
         training_mode: ``"same"`` when nothing inside behaves differently in training mode, else ``"eager"``.
+        planned: the plan's region that this one was made from.
+        previous: what stood in the Layer's ``__dict__`` in its place.
 
     Attributes:
         hybrid_calls: how many calls the conversion answered.
@@ -60,15 +63,26 @@ class Region:
     """
 
     def __init__(
-        self, *, path: str, recipe: Recipe, admitted: Sequence[Any] | None, training_mode: str = "eager"
+        self,
+        *,
+        path: str,
+        recipe: Recipe,
+        admitted: Sequence[Any] | None,
+        training_mode: str = "eager",
+        planned: Any = None,
+        previous: Any = None,
     ) -> None:
         self.path = path
         self.recipe = recipe
         self.hybrid_calls = 0
         self.eager_calls: Counter[str] = Counter()
+        self.planned = planned
+        self.previous = previous
         self._admitted = admitted
         self._training_mode = training_mode
         self._variants: dict[Any, list[Variant]] = {}
+        changes.watch()
+        self._unwatch = weakref.finalize(self, changes.unwatch)
         self._snapshot = changes.Snapshot.of(recipe.layer)
         self._quiet = True
         self._local = threading.local()
@@ -102,6 +116,7 @@ class Region:
         for variant in self.variants:
             variant.release()
         self._variants.clear()
+        self._unwatch()
 
     def _bypassed(self) -> str:
         """Why this call can't be hybrid whatever its arguments are; empty when it can."""
@@ -179,7 +194,7 @@ class Region:
         except AutohybridError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this variant, eager answers
-            variant.refuse(f"the engine failed: {_one_line(error)}")
+            variant.refuse("failed", f"the engine failed: {_one_line(error)}")
             return self._eager(variant.reason, args, kwargs)
         self.hybrid_calls += 1
         return answer.rebuild(outputs, tensors)
@@ -198,12 +213,12 @@ class Region:
                 self._quiet = True
                 return value
             if not difference(kept, tensors, Tolerance(rtol=0.0, atol=0.0)).equal:
-                variant.refuse("forward changes its inputs")
+                variant.refuse("inputs", "forward changes its inputs")
                 return value
             after = changes.Snapshot.of(self.recipe.layer)
             if before.what_changed(after):
                 if variant.state_changed_by_itself():
-                    variant.refuse(f"forward changes its own state ({before.what_changed(after)})")
+                    variant.refuse("state", f"forward changes its own state ({before.what_changed(after)})")
                 return value
             self._snapshot = after
             self._convert_or_prove(variant, kept, value, tensors)
@@ -216,16 +231,16 @@ class Region:
         try:
             if variant.state is State.NEW:
                 if not expected:
-                    variant.refuse("the answer holds nothing that is computed")
+                    variant.refuse("structure", "the answer holds nothing that is computed")
                     return
                 variant.convert(answer, kept)
             elif variant.answer is None or variant.answer.structure != answer.structure:
-                variant.refuse("the structure of the answer changes from call to call")
+                variant.refuse("structure", "the structure of the answer changes from call to call")
                 return
             with paddle.no_grad():
                 variant.prove(kept, expected)
         except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
-            variant.refuse(f"can't be converted: {_one_line(error)}")
+            variant.refuse("failed", f"can't be converted: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:
@@ -289,6 +304,3 @@ def _with_gradients(
     for output, differentiable in zip(outputs, answer.computed(answer.differentiable), strict=True):  # type: ignore[arg-type]
         output.stop_gradient = not differentiable
     return outputs
-
-
-Function = Callable[..., Any]

@@ -48,7 +48,8 @@ class Variant:
 
     Attributes:
         state: what it may do now.
-        reason: why it is refused, empty otherwise.
+        refusal: the code of why it is refused (``wrong``, ``failed``, ``state``, ``inputs``, ``structure``), or empty.
+        reason: the same in words.
         worst: the largest difference seen while proving.
         compared: how many answers were compared.
         conversion_seconds: what the last conversion took.
@@ -59,6 +60,7 @@ class Variant:
         self.arguments = arguments
         self.shapes = shapes
         self.state = State.NEW
+        self.refusal = ""
         self.reason = ""
         self.worst = Difference()
         self.compared = 0
@@ -128,9 +130,9 @@ class Variant:
         self.compared += 1
         self.worst = max(self.worst, found, key=lambda each: (not each.equal, each.error))
         if not found.equal:
-            self.refuse(f"answers differ: {found.problem}")
+            self.refuse("wrong", f"answers differ: {found.problem}")
         elif not touched.equal and not self._copies:
-            self.refuse("the converted code changes its inputs")
+            self.refuse("wrong", "the converted code changes its inputs")
         else:
             self._proofs_left -= 1
             if self._proofs_left <= 0:
@@ -156,17 +158,18 @@ class Variant:
         self._unsettled += 1
         return self._unsettled >= patience
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
         self.release()
         self.state = State.REFUSED
+        self.refusal = code
         self.reason = reason
 
     def forget(self) -> None:
         """Back to the beginning, after a change of weights or attributes."""
         self.release()
         self.state = State.NEW
-        self.reason = ""
+        self.refusal = self.reason = ""
         self.answer = None
         self._copies = False
         self._proofs_left = self.recipe.proofs

@@ -34,7 +34,7 @@ if __name__ == "__main__":
     parser.add_argument("--calls", type=int, default=20)
     args = parser.parse_args()
 
-    paddle.seed(0)
+    paddle.seed(6)
     model = Translator(vocabulary=1000, width=256, longest=64)
     model.eval()
     source = paddle.randint(0, 1000, [1, 64])

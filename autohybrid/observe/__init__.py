@@ -1,0 +1,1 @@
+"""Hooks on a running script or model -> a ``Profile``: who was called, from where, how long, with what."""

@@ -1,0 +1,292 @@
+"""Finds roots by their calls, times them, samples their sub-Layers, keeps a few real inputs, tells training apart."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle.base.dygraph.base import in_to_static_mode
+
+from autohybrid import device
+from autohybrid.device import clock
+from autohybrid.observe.profile import KeptCall, LayerTime, Profile, RootProfile
+from autohybrid.observe.timing import HookCost, Hooks, Sample, Sampling, measured_hook_cost
+from autohybrid.plan import Place
+from autohybrid.stats import median
+from autohybrid.structure import Structure, Tensor, flatten, map_constants
+
+KEPT_PER_KIND = 3
+"""Different inputs kept for each argument structure of a root."""
+
+KINDS = 8
+"""Argument structures of a root for which inputs are kept and sub-Layers are timed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One root call. ``trained`` is set later, when a gradient comes back through its answer."""
+
+    seconds: float
+    kind: int
+    hooked: bool
+    sample: Sample | None = None
+    kept: KeptCall | None = None
+    trained: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Kind:
+    """The calls of a root with one argument structure (sizes and numbers left out)."""
+
+    number: int
+    sampling: Sampling = field(default_factory=Sampling)
+    kept: list[KeptCall] = field(default_factory=list)
+    marks: set[Any] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Root:
+    layer: Any
+    places: dict[tuple[str, int, str], None] = field(default_factory=dict)
+    kinds: dict[Any, _Kind] = field(default_factory=dict)
+    calls: list[_Call] = field(default_factory=list)
+
+
+class Observer:
+    """Watches every root of this process between ``__enter__`` and ``__exit__``.
+
+    Args:
+        max_calls: root calls after which nothing more is observed; None for no limit.
+        keep_bytes: memory for kept inputs.
+    """
+
+    def __init__(self, *, max_calls: int | None = None, keep_bytes: int = 1 << 30) -> None:
+        self._max_calls = max_calls
+        self._keep_bytes = keep_bytes
+        self._kept_bytes = 0
+        self._roots: dict[int, _Root] = {}
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._original: Callable[..., Any] | None = None
+        self._patched: Callable[..., Any] | None = None
+        self._count = 0
+        self._wait: Callable[[], None] | None = None
+        self._cost = HookCost(within=0.0, around=0.0)
+
+    def __enter__(self) -> Observer:
+        self._wait = device.synchronize if device.on_gpu() else None
+        self._cost = measured_hook_cost()
+        self._original = original = paddle.nn.Layer.__call__
+        local = self._local
+
+        @functools.wraps(original)
+        def observed(layer: Any, *inputs: Any, **kwargs: Any) -> Any:
+            if getattr(local, "inside", False) or in_to_static_mode() or isinstance(layer, paddle.DataParallel):
+                return original(layer, *inputs, **kwargs)
+            return self._root_call(original, layer, inputs, kwargs)
+
+        self._patched = observed
+        paddle.nn.Layer.__call__ = observed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if paddle.nn.Layer.__call__ is self._patched:
+            paddle.nn.Layer.__call__ = self._original
+        self._max_calls = 0
+
+    def _root_call(
+        self, original: Callable[..., Any], layer: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._max_calls is not None and self._count >= self._max_calls:
+            return original(layer, *inputs, **kwargs)
+        self._count += 1
+        tensors, structure = flatten((inputs, kwargs))
+        root, kind = self._root_and_kind(layer, structure, tensors)
+        _note_place(root)
+        call = _Call(seconds=0.0, kind=kind.number, hooked=False)
+        call.kept = self._keep(kind, structure, tensors, layer)
+        hooks = self._hooks_for(kind, layer)
+        self._local.inside = True
+        try:
+            if hooks is None:
+                answer, call.seconds = self._timed(original, layer, inputs, kwargs)
+            else:
+                with hooks:
+                    answer, call.seconds = self._timed(original, layer, inputs, kwargs)
+        finally:
+            self._local.inside = False
+            if hooks is not None:
+                self._lock.release()
+        if hooks is not None:
+            call.hooked = True
+            call.sample = hooks.sample(call.seconds, self._cost)
+            kind.sampling.add(call.sample)
+        root.calls.append(call)
+        if paddle.is_grad_enabled():
+            self._watch_for_training(kind, call, answer)
+        return answer
+
+    def _timed(
+        self, original: Callable[..., Any], layer: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, float]:
+        if self._wait is not None:
+            self._wait()
+        started = clock()
+        answer = original(layer, *inputs, **kwargs)
+        if self._wait is not None:
+            self._wait()
+        return answer, clock() - started
+
+    def _root_and_kind(self, layer: Any, structure: Structure, tensors: list[Tensor]) -> tuple[_Root, _Kind]:
+        root = self._roots.get(id(layer))
+        if root is None:
+            root = self._roots.setdefault(id(layer), _Root(layer))
+        key = (_without_numbers(structure), tuple([(str(t.dtype), t.ndim) for t in tensors]))
+        kind = root.kinds.get(key)
+        if kind is None:
+            kind = root.kinds.setdefault(key, _Kind(number=len(root.kinds)))
+        return root, kind
+
+    def _hooks_for(self, kind: _Kind, layer: Any) -> Hooks | None:
+        if kind.number >= KINDS or not kind.sampling.wants_this_call():
+            return None
+        # Hooks are for one thread's call at a time.
+        if not self._lock.acquire(blocking=False):
+            return None
+        return Hooks({path: sub for path, sub in layer.named_sublayers() if path}, self._wait)
+
+    def _keep(self, kind: _Kind, structure: Structure, tensors: list[Tensor], layer: Any) -> KeptCall | None:
+        if len(kind.kept) >= KEPT_PER_KIND or kind.number >= KINDS:
+            return None
+        mark = tuple([(id(tensor), tensor.inplace_version) for tensor in tensors])
+        size = sum(int(tensor.size) * int(tensor.element_size()) for tensor in tensors)
+        if mark in kind.marks or self._kept_bytes + size > self._keep_bytes:
+            return None
+        clones = []
+        for tensor in tensors:
+            clone = tensor.detach().clone()
+            clone.stop_gradient = tensor.stop_gradient
+            clones.append(clone)
+        kept = KeptCall(
+            arguments=map_constants(structure, _copied_array),
+            tensors=clones,
+            gradients=bool(paddle.is_grad_enabled()),
+            training=any(sub.training for sub in layer.sublayers(include_self=True)),
+        )
+        kind.marks.add(mark)
+        kind.kept.append(kept)
+        self._kept_bytes += size
+        return kept
+
+    def _watch_for_training(self, kind: _Kind, call: _Call, answer: Any) -> None:
+        def came_back(gradient: Any) -> None:
+            if call.trained:
+                return
+            call.trained = True
+            if call.sample is not None:
+                kind.sampling.discard(call.sample)
+            if call.kept is not None and call.kept in kind.kept:
+                kind.kept.remove(call.kept)
+                self._kept_bytes -= call.kept.size
+
+        for tensor in flatten(answer)[0]:
+            if not tensor.stop_gradient and not tensor.is_leaf:
+                tensor.register_hook(came_back)
+
+    def profile(self) -> Profile:
+        """What was seen so far, training calls left out."""
+        roots = [_profile_of(root) for root in self._roots.values()]
+        return Profile(roots=tuple([root for root in roots if root is not None]))
+
+
+def _without_numbers(structure: Structure) -> Structure:
+    # A step counter or an array that differs at every call isn't a new kind of call.
+    return map_constants(structure, _generalized)
+
+
+def _generalized(value: Any) -> Any:
+    if isinstance(value, (int, float, np.ndarray, np.generic)) and not isinstance(value, bool):
+        return type(value)
+    return value
+
+
+def _copied_array(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _note_place(root: _Root) -> None:
+    if len(root.places) >= 8:
+        return
+    frame = sys._getframe(3)
+    root.places[(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)] = None
+
+
+def _profile_of(root: _Root) -> RootProfile | None:
+    inference = [call for call in root.calls if not call.trained]
+    if not inference:
+        return None
+    plain = [call.seconds for call in inference if not call.hooked]
+    typical = {kind: _typical_seconds(inference, kind) for kind in {call.kind for call in inference}}
+    # A hooked call counts for what it would have taken without hooks.
+    seconds = sum(typical[call.kind] if call.hooked else call.seconds for call in inference)
+    kept = [kept for kind in root.kinds.values() for kept in kind.kept]
+    return RootProfile(
+        layer=root.layer,
+        places=tuple([Place(file=file, line=line, function=name) for file, line, name in root.places]),
+        calls=len(inference),
+        training_calls=len(root.calls) - len(inference),
+        seconds=seconds,
+        durations=tuple(plain),
+        layers=tuple(_layer_times(root, inference, typical, seconds)),
+        kept=tuple(kept),
+        sampled=sum(call.hooked for call in inference),
+    )
+
+
+def _typical_seconds(calls: list[_Call], kind: int) -> float:
+    same = [call for call in calls if call.kind == kind]
+    plain = [call.seconds for call in same if not call.hooked]
+    return median(plain) if plain else median([call.sample.total if call.sample else call.seconds for call in same])
+
+
+def _layer_times(root: _Root, calls: list[_Call], typical: dict[int, float], seconds: float) -> list[LayerTime]:
+    """The root's own row, then one for each sub-Layer that was called, in the order of the tree."""
+    totals: dict[str, list[float]] = {}
+    for kind in root.kinds.values():
+        count = sum(call.kind == kind.number for call in calls)
+        samples = kind.sampling.samples[1:] or kind.sampling.samples
+        if not count or not samples:
+            continue
+        for sample in samples:
+            scale = count * typical[kind.number] / (sample.total * len(samples))
+            for path, inclusive in sample.inclusive.items():
+                row = totals.setdefault(path, [0.0, 0.0, 0.0])
+                row[0] += sample.calls[path] * count / len(samples)
+                row[1] += inclusive * scale
+                row[2] += sample.own[path] * scale
+    aliases: dict[int, list[str]] = {}
+    for path, sub in root.layer.named_sublayers(remove_duplicate=False):
+        aliases.setdefault(id(sub), []).append(path)
+    below = [
+        LayerTime(
+            path=path,
+            aliases=tuple([alias for alias in aliases[id(sub)] if alias != path]),
+            layer=sub,
+            calls=totals[path][0] / len(calls),
+            inclusive=min(totals[path][1], seconds),
+            own=min(totals[path][2], seconds),
+        )
+        for path, sub in root.layer.named_sublayers()
+        if path in totals
+    ]
+    own = max(0.0, seconds - sum(row.own for row in below))
+    return [
+        LayerTime(path="", aliases=(), layer=root.layer, calls=1.0, inclusive=seconds, own=own),
+        *below,
+    ]

@@ -1,0 +1,86 @@
+"""What was seen of a run: the roots, their inference calls, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autohybrid.plan import Place
+from autohybrid.structure import Structure, Tensor, rebuild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCall:
+    """One real call of a root, its Tensors cloned before the call."""
+
+    arguments: Structure
+    tensors: Sequence[Tensor]
+    gradients: bool
+    training: bool
+
+    def fresh_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments again, with clones of the Tensors, so that a call may change them."""
+        copies = []
+        for tensor in self.tensors:
+            copy = tensor.detach().clone()
+            copy.stop_gradient = tensor.stop_gradient
+            copies.append(copy)
+        args, kwargs = rebuild(self.arguments, copies)
+        return args, kwargs
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(int(tensor.size) * int(tensor.element_size()) for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """The time of one sub-Layer, over all inference calls of its root.
+
+    ``calls`` is per root call. Seconds are those of the script as it runs without hooks.
+    """
+
+    path: str
+    aliases: tuple[str, ...]
+    layer: Any
+    calls: float
+    inclusive: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootProfile:
+    """One root: a Layer that was called from outside any Layer.
+
+    ``durations`` are the seconds of its inference calls, without those in which hooks were in place. ``layers`` starts
+    with the root itself, path ``""``. ``sampled`` is in how many calls the sub-Layers were timed.
+    """
+
+    layer: Any
+    places: tuple[Place, ...]
+    calls: int
+    training_calls: int
+    seconds: float
+    durations: tuple[float, ...]
+    layers: tuple[LayerTime, ...]
+    kept: tuple[KeptCall, ...]
+    sampled: int
+
+    @property
+    def class_name(self) -> str:
+        return type(self.layer).__qualname__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """All roots of a run, in the order of their first calls."""
+
+    roots: tuple[RootProfile, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in inference calls of roots."""
+        return sum(root.seconds for root in self.roots)

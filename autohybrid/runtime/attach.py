@@ -1,0 +1,223 @@
+"""Puts a plan's regions into a live model, takes them out again, and says how they are doing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tabulate import tabulate
+
+from autohybrid import device, engines
+from autohybrid.errors import PlanError, UsageError
+from autohybrid.plan import Model, Plan, load
+from autohybrid.plan import Region as PlannedRegion
+from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
+from autohybrid.runtime.region import Region
+from autohybrid.runtime.variant import Recipe, State
+
+ModelT = TypeVar("ModelT")
+
+DEFAULT_PROOFS = 2
+
+
+def apply(
+    model: ModelT,
+    plan: str | os.PathLike[str] | Plan = "plan.json",
+    *,
+    entry: str | None = None,
+    verify: int = DEFAULT_PROOFS,
+) -> ModelT:
+    """Puts the regions of a plan into ``model`` and returns ``model``.
+
+    Each region is converted at its first calls, proven against eager on ``verify`` of them, and answers from then on.
+    Applying a plan again replaces the regions of the one before; the same plan again changes nothing.
+
+    Args:
+        model: a ``paddle.nn.Layer`` with the structure that was profiled, or one that contains it.
+        plan: a file, or a plan that was loaded.
+        entry: the ``id`` of the plan's model, where several fit.
+        verify: calls whose answers are compared with eager's before a conversion takes over (at least 0).
+
+    Raises:
+        PlanError: the plan can't be read, or is for another structure; the message names the first difference.
+        UsageError: ``model`` isn't a Layer.
+        SetupError: no Paddle, or a plan's engine isn't usable here.
+    """
+    paddle = device.require_paddle()
+    if not isinstance(model, paddle.nn.Layer):
+        raise UsageError(f"autohybrid.apply needs a paddle.nn.Layer, got {type(model).__name__}.")
+    content = plan if isinstance(plan, Plan) else load(plan)
+    chosen = _entries_for(model, content, entry)
+    tolerance = Tolerance(rtol=content.settings.rtol, atol=content.settings.atol)
+    wanted = [(_layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
+    if [(each.recipe.layer, each.planned) for each in regions_of(model)] == wanted:
+        return model
+    restore(model)
+    for layer, region in wanted:
+        _place(layer, region, tolerance, verify)
+    return model
+
+
+def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
+    """Puts one region of a plan into the Layer at its path in ``root``, and returns it."""
+    return _place(_layer_at(root, planned.path), planned, tolerance, verify)
+
+
+def regions_of(model: Any) -> list[Region]:
+    """The regions that are in place in ``model``, in the order of its Layers."""
+    found = [layer.__dict__.get("forward") for layer in model.sublayers(include_self=True)]
+    return [each for each in found if isinstance(each, Region)]
+
+
+def _entries_for(model: Any, plan: Plan, entry: str | None) -> list[tuple[Any, Model]]:
+    """The plan's entries for ``model`` itself, or else for Layers below it that the profile saw as roots."""
+    candidates = [each for each in plan.models if entry is None or each.id == entry]
+    if not candidates:
+        known = ", ".join(each.id for each in plan.models) or "none"
+        raise PlanError(f"The plan has no model {entry!r}.", f"It has: {known}.")
+    own_lines = structure_lines(model)
+    own = fingerprint(own_lines)
+    fitting = [each for each in candidates if each.fingerprint == own]
+    if fitting:
+        return [(model, _the_one(fitting))]
+    below = []
+    for sub in model.sublayers():
+        digest = fingerprint(structure_lines(sub))
+        fitting = [each for each in candidates if each.fingerprint == digest]
+        if fitting:
+            below.append((sub, _the_one(fitting)))
+    if below:
+        return below
+    nearest = next((each for each in candidates if each.class_name == type(model).__qualname__), candidates[0])
+    raise PlanError(
+        f"The plan is for another structure: in {nearest.id}, {first_difference(nearest.structure, own_lines)}.",
+        "Profile this model, or apply the plan to the model it was made for.",
+    )
+
+
+def _the_one(fitting: Sequence[Model]) -> Model:
+    if any(each.regions != fitting[0].regions for each in fitting[1:]):
+        names = ", ".join(each.id for each in fitting)
+        raise PlanError(f"Several models of the plan have this structure: {names}.", "Name one with entry=...")
+    return fitting[0]
+
+
+def _layer_at(root: Any, path: str) -> Any:
+    layer = root
+    for name in path.split(".") if path else ():
+        children = layer._sub_layers
+        if name not in children:
+            raise PlanError(f"The plan names the path {path!r}, which the model doesn't have.", "Profile it again.")
+        layer = children[name]
+    return layer
+
+
+def _place(layer: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
+    engine = engines.by_name(planned.engine)
+    engine.check_options(planned.options)
+    recipe = Recipe(
+        layer=layer,
+        function=layer.forward,
+        engine=engine,
+        options=planned.options,
+        tolerance=tolerance,
+        proofs=verify,
+    )
+    region = Region(
+        path=planned.path,
+        recipe=recipe,
+        admitted=planned.inputs,
+        training_mode=planned.training_mode,
+        planned=planned,
+        previous=layer.__dict__.get("forward"),
+    )
+    # Not by setattr: some models replace what is assigned to forward.
+    layer.__dict__["forward"] = region
+    return region
+
+
+def restore(model: ModelT) -> ModelT:
+    """Takes every region out of ``model``; afterwards it is as it was before :func:`apply`. Returns ``model``."""
+    for region in regions_of(model):
+        attributes = region.recipe.layer.__dict__
+        if region.previous is None:
+            del attributes["forward"]
+        else:
+            attributes["forward"] = region.previous
+        region.close()
+    return model
+
+
+@contextmanager
+def applied(
+    model: ModelT, plan: str | os.PathLike[str] | Plan = "plan.json", *, entry: str | None = None
+) -> Iterator[ModelT]:
+    """:func:`apply` for the length of a ``with`` block."""
+    try:
+        yield apply(model, plan, entry=entry)
+    finally:
+        restore(model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStatus:
+    """How one region is doing.
+
+    ``state`` is ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``. ``eager_calls`` counts all
+    calls that eager answered, ``reasons`` the same by reason.
+    """
+
+    path: str
+    engine: str
+    state: str
+    hybrid_calls: int
+    eager_calls: int
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The regions of a model; prints as a table."""
+
+    regions: tuple[RegionStatus, ...]
+
+    def __str__(self) -> str:
+        if not self.regions:
+            return "No regions: this model is eager."
+        rows = [
+            [each.path or "(root)", each.engine, each.state, each.hybrid_calls, each.eager_calls, _reasons(each)]
+            for each in self.regions
+        ]
+        headers = ["region", "engine", "state", "hybrid calls", "eager calls", "why eager"]
+        return tabulate(rows, headers, disable_numparse=True, colalign=("left", "left", "left", "right", "right", "left"))
+
+
+def _reasons(region: RegionStatus) -> str:
+    return ", ".join(f"{reason} ({count})" for reason, count in region.reasons.items())
+
+
+def status(model: Any) -> Status:
+    """What the regions in ``model`` have done so far."""
+    return Status(tuple([_status_of(region) for region in regions_of(model)]))
+
+
+def _status_of(region: Region) -> RegionStatus:
+    states = {variant.state for variant in region.variants}
+    if State.SERVING in states:
+        state = "hybrid"
+    elif State.PROVING in states or State.NEW in states:
+        state = "proving"
+    else:
+        state = "eager" if states or region.eager_calls else "waiting"
+    return RegionStatus(
+        path=region.path,
+        engine=region.recipe.engine.name,
+        state=state,
+        hybrid_calls=region.hybrid_calls,
+        eager_calls=sum(region.eager_calls.values()),
+        reasons=dict(region.eager_calls),
+    )

@@ -1,0 +1,1 @@
+"""Profile -> candidates -> trials -> choice -> confirmation -> ``Plan``."""

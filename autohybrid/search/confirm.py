@@ -1,0 +1,123 @@
+"""Measures the chosen set together, on the whole root: baseline and hybrid in turn, answers compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import paddle
+
+from autohybrid.observe.profile import KeptCall, RootProfile
+from autohybrid.plan import Equality, Region, Samples
+from autohybrid.runtime import attach
+from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
+from autohybrid.runtime.region import Region as LiveRegion
+from autohybrid.search.sampling import interleaved
+from autohybrid.search.trial import equality_of
+from autohybrid.structure import Tensor, flatten
+
+CALLS_TO_PROVE = 8
+
+
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """One process's measurement of a set of regions on its root.
+
+    ``idle`` are the paths whose regions answered from eager after all, with the reason; ``problem`` says how the root's
+    answers differed, empty when they were equal.
+    """
+
+    samples: Samples
+    equality: Equality
+    problem: str
+    idle: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What is confirmed. :meth:`conduct` runs in a child."""
+
+    root: RootProfile
+    regions: Sequence[Region]
+    tolerance: Tolerance
+    min_gain: float
+    measuring_seconds: float
+
+    def conduct(self) -> Confirmed:
+        layer = self.root.layer
+        placed = [attach.place(layer, region, self.tolerance, attach.DEFAULT_PROOFS) for region in self.regions]
+        for _ in range(CALLS_TO_PROVE):
+            for call in self.root.kept:
+                _answer(layer, call)
+        idle = {each.path: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
+        found = self._compared(placed)
+        samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
+        return Confirmed(
+            samples=samples,
+            equality=equality_of(found, len(self.root.kept)),
+            problem=found.problem,
+            idle=idle,
+        )
+
+    def _compared(self, placed: Sequence[LiveRegion]) -> Difference:
+        worst = Difference()
+        for call in self.root.kept:
+            with _lifted(placed):
+                expected = _tensors(_answer(self.root.layer, call))
+            found = difference(expected, _tensors(_answer(self.root.layer, call)), self.tolerance)
+            if found.out_of_tolerance:
+                with _lifted(placed):
+                    noise = noise_of(lambda inputs, call=call: self._eager(call, inputs), call.tensors, expected)  # type: ignore[misc]
+                found = judged_with_noise(found, noise)
+            worst = max(worst, found, key=lambda each: (not each.equal, each.error))
+        return worst
+
+    def _eager(self, call: KeptCall, tensors: Sequence[Tensor]) -> list[Tensor]:
+        moved = KeptCall(
+            arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training
+        )
+        return _tensors(_answer(self.root.layer, moved))
+
+    def _measured(self, placed: Sequence[LiveRegion]) -> Samples:
+        layer = self.root.layer
+        prepared = [(call, call.fresh_arguments()) for call in self.root.kept]
+
+        def calls() -> None:
+            for call, (args, kwargs) in prepared:
+                with paddle.set_grad_enabled(call.gradients):
+                    layer(*args, **kwargs)
+
+        def baseline() -> None:
+            with _lifted(placed):
+                calls()
+
+        return interleaved(baseline, calls, min_gain=self.min_gain, seconds=self.measuring_seconds)
+
+
+def _answer(layer: Any, call: KeptCall) -> Any:
+    args, kwargs = call.fresh_arguments()
+    with paddle.set_grad_enabled(call.gradients):
+        return layer(*args, **kwargs)
+
+
+def _tensors(answer: Any) -> list[Tensor]:
+    return flatten(answer)[0]
+
+
+class _lifted:
+    """Takes regions out for a moment, so that the baseline is the script as it is, without even our bypass."""
+
+    def __init__(self, placed: Sequence[LiveRegion]) -> None:
+        self._places = [(region.recipe.layer.__dict__, region) for region in placed]
+
+    def __enter__(self) -> None:
+        for attributes, region in self._places:
+            if region.previous is None:
+                del attributes["forward"]
+            else:
+                attributes["forward"] = region.previous
+
+    def __exit__(self, *_: object) -> None:
+        for attributes, region in self._places:
+            attributes["forward"] = region

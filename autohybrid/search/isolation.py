@@ -1,0 +1,215 @@
+"""Runs a piece of work where it can do no harm: in a forked child that may crash, hang or eat memory.
+
+The child has all live objects for nothing; what it answers comes back as JSON. A runaway costs the child only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from autohybrid.device import clock, resident_memory
+
+Work: TypeAlias = Callable[[], Any]
+"""Something to do; what it returns must be expressible in JSON."""
+
+LOG_TAIL = 4000
+"""Characters of a child's output that are kept as evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The work came to its end. ``value`` is what it returned, ``log`` the end of what it printed."""
+
+    value: Any
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """The work raised: a fault of ours or of the user's code, not of a conversion."""
+
+    error: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """The process ended by itself: by a signal, or by an exit of its own."""
+
+    how: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The process was killed from outside: it took too long, or too much memory (``limit`` says which)."""
+
+    limit: str
+    log: str = ""
+
+
+Result: TypeAlias = Finished | Raised | Died | Stopped
+
+
+class Isolation(Protocol):
+    """Where trials are run. ``name`` is what plans and options call it."""
+
+    name: str
+
+    def run(self, work: Work, *, seconds: float, memory: int) -> Result:
+        """Runs ``work`` for at most ``seconds``, with at most ``memory`` bytes more than this process has now."""
+        ...
+
+
+class InProcess:
+    """No isolation: for those who ask for it, and for tests. Limits aren't kept, a crash is a crash of everything."""
+
+    name = "none"
+
+    def run(self, work: Work, *, seconds: float, memory: int) -> Result:
+        try:
+            return Finished(value=msgspec.to_builtins(work()))
+        except Exception:  # noqa: BLE001 - a failed trial is data
+            return Raised(error=traceback.format_exc())
+
+
+class Forked:
+    """A child for each piece of work."""
+
+    name = "fork"
+
+    def run(self, work: Work, *, seconds: float, memory: int) -> Result:
+        reader, writer = os.pipe()
+        with tempfile.TemporaryFile() as log:
+            parent = os.getpid()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn that another thread might hold a lock; `obstacle` looks for such threads.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                os.close(reader)
+                _be_child(work, writer, log.fileno(), parent)
+            os.close(writer)
+            try:
+                return self._attend(child, reader, log.fileno(), seconds, memory + resident_memory())
+            finally:
+                os.close(reader)
+
+    def _attend(self, child: int, reader: int, log: int, seconds: float, memory: int) -> Result:
+        deadline = clock() + seconds
+        received = bytearray()
+        stopped = ""
+        try:
+            while True:
+                ready, _, _ = select.select([reader], [], [], 0.05)
+                if ready:
+                    chunk = os.read(reader, 1 << 16)
+                    if not chunk:
+                        break
+                    received += chunk
+                elif clock() > deadline:
+                    stopped = f"{seconds:.0f} seconds"
+                    break
+                elif resident_memory(child) > memory:
+                    stopped = f"{memory / 2**20:.0f} MiB of memory"
+                    break
+        finally:
+            # Also on Ctrl-C here: nothing is left behind.
+            if stopped or sys.exc_info()[0] is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        tail = _tail(log)
+        if stopped:
+            return Stopped(limit=stopped, log=tail)
+        if received and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            answer = msgspec.json.decode(bytes(received))
+            if "error" in answer:
+                return Raised(error=answer["error"], log=tail)
+            return Finished(value=answer["value"], log=tail)
+        return Died(how=_ending(status), log=tail)
+
+
+def _be_child(work: Work, writer: int, log: int, parent: int) -> None:
+    """The child's whole life; never returns."""
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        _die_with(parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        try:
+            answer = {"value": msgspec.to_builtins(work())}
+        except BaseException:  # noqa: BLE001 - SystemExit included: paddle2onnx and others exit on what they can't do
+            answer = {"error": traceback.format_exc()}
+        sys.stdout.flush()
+        sys.stderr.flush()
+        content = msgspec.json.encode(answer)
+        while content:
+            content = content[os.write(writer, content) :]
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Asks the kernel to end this child when its parent ends."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(70)
+
+
+def _tail(log: int) -> str:
+    size = os.fstat(log).st_size
+    text = os.pread(log, LOG_TAIL, max(0, size - LOG_TAIL)).decode(errors="replace")
+    return text
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        with contextlib.suppress(ValueError):
+            return signal.Signals(number).name
+        return f"signal {number}"
+    return f"exit code {os.WEXITSTATUS(status)}"
+
+
+_INFRASTRUCTURE = ("ipykernel", "IPython", "zmq", "tornado", "jupyter_client", "pydevd", "debugpy", "traitlets", "tqdm")
+"""Packages whose threads take part in no computation; a child can live without them."""
+
+
+def obstacle() -> str:
+    """Why this process shouldn't be forked now, or empty: another Python thread may hold a lock for ever."""
+    own = {threading.current_thread(), threading.main_thread()}
+    others = [thread for thread in threading.enumerate() if thread not in own and not _is_infrastructure(thread)]
+    if others:
+        return "other threads are running (" + ", ".join(sorted(thread.name for thread in others)) + ")"
+    return ""
+
+
+def _is_infrastructure(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    modules = (type(thread).__module__, getattr(target, "__module__", None) or "")
+    return any(module.split(".")[0] in _INFRASTRUCTURE for module in modules)

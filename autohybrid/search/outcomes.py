@@ -1,0 +1,64 @@
+"""What can come of a trial, each with its evidence. These are values: they go through pipes and journals as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from autohybrid.plan import Equality, Samples
+
+
+class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It converts and answers as eager does; ``samples`` say whether it gains. ``twins`` are the paths of Layers of
+    the same class, structure and signature, for which this trial stands too."""
+
+    inputs: Any
+    outputs: Any
+    training_mode: str
+    equality: Equality
+    samples: Samples
+    conversion_seconds: float
+    extra_memory: int
+    twins: list[str]
+
+
+class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It converts, and answers otherwise than eager."""
+
+    detail: str
+    equality: Equality
+    inputs: Any
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The conversion raised."""
+
+    detail: str
+    evidence: str
+    inputs: Any
+
+
+class Crashed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The process died, twice, each time with this as the first conversion tried in it."""
+
+    detail: str
+    evidence: str
+
+
+class TimedOut(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It did not come to an end within its time or memory."""
+
+    detail: str
+    evidence: str
+
+
+class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Eager itself shows that no conversion can be right: random results, state kept, inputs changed, training mode,
+    or nothing to convert. ``reason`` is the code of it."""
+
+    reason: str
+    detail: str
+
+
+Outcome: TypeAlias = Converted | Wrong | Failed | Crashed | TimedOut | Unfit

@@ -1,0 +1,48 @@
+"""The codes of why something was passed over: what each means and what a user can do about it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+MEANINGS = MappingProxyType(
+    {
+        "too_small": "even if it took no time, the whole would not reach the wanted gain",
+        "covered": "lies inside a region that saves more",
+        "not_faster": "converts and answers as eager does, but no gain could be proven",
+        "not_chosen": "gains, but another choice saves more",
+        "dropped": "did not hold up when the chosen set was measured together",
+        "wrong": "the conversion answers otherwise than eager",
+        "failed": "the conversion raised an error",
+        "crashed": "the conversion killed its process",
+        "timed_out": "the conversion came to no end within its time or memory",
+        "random": "eager itself answers differently to the same input",
+        "state": "forward changes its own attributes or buffers",
+        "mutates_inputs": "forward changes the Tensors that it is given",
+        "training_mode": "the model was called in training mode, where it behaves differently",
+        "no_tensors": "it is called without Tensors, or computes none",
+        "user_hooks": "hooks on Layers inside would no longer be called",
+        "not_replayed": "the kept inputs of the root don't lead to it",
+        "not_tried": "the budget was used up",
+        "not_isolated": "trials could not be isolated here",
+        "excluded": "the patterns of --include and --exclude leave it out",
+        "dry_run": "nothing is tried in a dry run",
+    }
+)
+
+HINTS = MappingProxyType(
+    {
+        "training_mode": "call model.eval() before inference",
+        "random": "draw the random numbers outside and pass them in",
+        "state": "hand the state on as an argument and a result",
+        "mutates_inputs": "work on a copy of the input",
+        "not_tried": "give more time with --budget",
+        "user_hooks": "take the hooks off before inference",
+        "crashed": "the reproduction script shows it alone; report it to Paddle",
+        "not_isolated": "run the trials without other threads, or see --rerun",
+    }
+)
+
+
+def hint(reason: str) -> str:
+    """What a user can do about it; empty where there is nothing to do."""
+    return HINTS.get(reason, "")

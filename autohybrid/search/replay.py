@@ -1,0 +1,106 @@
+"""Gets the real inputs of a sub-Layer: calls its root again with the kept inputs and listens.
+
+Keeping the inputs of every sub-Layer while the script runs would cost it memory and time; this costs a child a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import paddle
+
+from autohybrid.observe.profile import KeptCall, RootProfile
+from autohybrid.runtime.signature import Shapes, merged
+from autohybrid.structure import Structure, Tensor, flatten, signature
+
+MOST_INPUTS = 3
+"""Different inputs of a sub-Layer that a trial works with."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Heard:
+    """The calls of one sub-Layer with one argument structure."""
+
+    arguments: Structure
+    shapes: Shapes
+    first: Sequence[Tensor]
+    calls: int = 0
+    inputs: list[KeptCall] = field(default_factory=list)
+
+
+def listen(root: RootProfile, layers: dict[str, Any], keep_for: str) -> dict[str, list[Heard]]:
+    """Replays the root's kept calls.
+
+    Args:
+        layers: the sub-Layers to listen to, by path.
+        keep_for: the path whose inputs are kept; of the others only structures and shapes are.
+
+    Returns:
+        For each path what was heard, the most frequent argument structure first.
+    """
+    heard: dict[str, dict[Any, Heard]] = {path: {} for path in layers}
+    with _ears(layers, heard, keep_for):
+        for kept in root.kept:
+            args, kwargs = kept.fresh_arguments()
+            with paddle.set_grad_enabled(kept.gradients):
+                root.layer(*args, **kwargs)
+    return {path: sorted(kinds.values(), key=lambda each: -each.calls) for path, kinds in heard.items()}
+
+
+@contextmanager
+def _ears(layers: dict[str, Any], heard: dict[str, dict[Any, Heard]], keep_for: str) -> Iterator[None]:
+    before = {path: layer.__dict__.get("forward") for path, layer in layers.items()}
+    for path, layer in layers.items():
+        layer.__dict__["forward"] = _listening(layer.forward, heard[path], path == keep_for, layer)
+    try:
+        yield
+    finally:
+        for path, layer in layers.items():
+            previous = before[path]
+            if previous is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = previous
+
+
+def _listening(forward: Any, kinds: dict[Any, Heard], keeps: bool, layer: Any) -> Any:
+    def listening(*args: Any, **kwargs: Any) -> Any:
+        tensors, structure = flatten((args, kwargs))
+        key = (structure, signature(tensors))
+        found = kinds.get(key)
+        if found is None:
+            shapes = tuple([tuple(tensor.shape) for tensor in tensors])
+            found = kinds[key] = Heard(arguments=structure, shapes=shapes, first=tensors)
+        found.calls += 1
+        found.shapes = merged(found.shapes, tensors)
+        if keeps and _is_new(found, tensors):
+            found.inputs.append(_kept(structure, tensors, layer))
+        return forward(*args, **kwargs)
+
+    return listening
+
+
+def _is_new(found: Heard, tensors: Sequence[Tensor]) -> bool:
+    if len(found.inputs) < MOST_INPUTS - 1:
+        return True
+    # The last place is for other sizes, which are worth more than other values.
+    sizes = [tuple(tensor.shape) for tensor in tensors]
+    known = [[tuple(tensor.shape) for tensor in each.tensors] for each in found.inputs]
+    return len(found.inputs) < MOST_INPUTS and sizes not in known
+
+
+def _kept(structure: Structure, tensors: Sequence[Tensor], layer: Any) -> KeptCall:
+    clones = []
+    for tensor in tensors:
+        clone = tensor.detach().clone()
+        clone.stop_gradient = tensor.stop_gradient
+        clones.append(clone)
+    return KeptCall(
+        arguments=structure,
+        tensors=clones,
+        gradients=bool(paddle.is_grad_enabled()),
+        training=any(sub.training for sub in layer.sublayers(include_self=True)),
+    )

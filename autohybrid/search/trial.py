@@ -1,0 +1,281 @@
+"""One attempt to convert a candidate: purity, conversion, numbers, and only then time. Runs in a child."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+
+from autohybrid.device import resident_memory
+from autohybrid.engines import Engine
+from autohybrid.observe.profile import KeptCall
+from autohybrid.plan import Equality, Samples
+from autohybrid.runtime.changes import Snapshot
+from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
+from autohybrid.runtime.program import Answer
+from autohybrid.runtime.region import Region
+from autohybrid.runtime.signature import Shapes, recorded
+from autohybrid.runtime.variant import Recipe, State, Variant
+from autohybrid.search.candidates import Candidate
+from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
+from autohybrid.search.replay import Heard, listen
+from autohybrid.search.sampling import interleaved
+from autohybrid.structure import flatten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is tried: a candidate, an engine, its options."""
+
+    candidate: Candidate
+    engine: Engine
+    options: dict[str, Any]
+    tolerance: Tolerance
+    min_gain: float
+    measuring_seconds: float
+    twins: Sequence[Candidate] = ()
+
+    def conduct(self) -> Outcome:
+        """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
+        candidate = self.candidate
+        layers = {each.path: each.layer for each in (candidate, *self.twins)}
+        heard = listen(candidate.root, layers, keep_for=candidate.path)
+        calls = heard[candidate.path]
+        if not calls:
+            return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
+        main = calls[0]
+        inputs = recorded(main.arguments, main.inputs[0].tensors, main.shapes)
+        # First of all: dropout would pass for random numbers, running statistics for state.
+        training_mode = _training_mode(candidate.layer, main)
+        if training_mode == "differs":
+            return Unfit(
+                reason="training_mode",
+                detail="behaves differently in training mode, and the model was called in it",
+            )
+        unfit = self._unfit(main)
+        if unfit is not None:
+            return unfit
+        return self._converted(main, inputs, training_mode, self._like(heard, inputs))
+
+    def _like(self, heard: dict[str, list[Heard]], inputs: Any) -> list[str]:
+        """The twins whose calls have the same structure, dtypes and sizes."""
+        return [
+            twin.path
+            for twin in self.twins
+            if heard[twin.path] and _specification(heard[twin.path][0]) == inputs
+        ]
+
+    def _unfit(self, main: Heard) -> Unfit | None:
+        layer, call = self.candidate.layer, main.inputs[0]
+        if not call.tensors:
+            return Unfit(reason="no_tensors", detail="it is called without Tensors")
+        before = Snapshot.of(layer)
+        first, given = self._eager(call)
+        settled = Snapshot.of(layer)
+        second, _ = self._eager(call)
+        if not Answer.of(first, given)[1]:
+            return Unfit(reason="no_tensors", detail="its answer holds no Tensor that it computed")
+        # A cache that is filled once and then left alone is no obstacle.
+        changed = before.what_changed(settled) and settled.what_changed(Snapshot.of(layer))
+        if changed:
+            return Unfit(reason="state", detail=f"forward changes its own state: {changed}")
+        if not difference(call.tensors, given, Tolerance(rtol=0.0, atol=0.0)).equal:
+            return Unfit(reason="mutates_inputs", detail="forward changes its inputs")
+        repeated = difference(flatten(first)[0], flatten(second)[0], self.tolerance)
+        if not repeated.equal:
+            return Unfit(
+                reason="random", detail=f"eager answers differently to the same input ({repeated.problem})"
+            )
+        return None
+
+    def _eager(self, call: KeptCall) -> tuple[Any, list[Any]]:
+        args, kwargs = call.fresh_arguments()
+        with paddle.set_grad_enabled(call.gradients):
+            answer = self.candidate.layer.forward(*args, **kwargs)
+        return answer, flatten((args, kwargs))[0]
+
+    def _converted(self, main: Heard, inputs: Any, training_mode: str, twins: list[str]) -> Outcome:
+        layer = self.candidate.layer
+        different = _different_inputs(main.inputs, layer)
+        region = Region(
+            path=self.candidate.path,
+            recipe=Recipe(
+                layer=layer,
+                function=layer.forward,
+                engine=self.engine,
+                options=self.options,
+                tolerance=self.tolerance,
+                proofs=max(2, len(different)),
+            ),
+            admitted=[inputs],
+            training_mode=training_mode,
+        )
+        memory = resident_memory()
+        variant = _proven(region, different)
+        if isinstance(variant, str):
+            return Failed(detail=variant, evidence="", inputs=inputs)
+        if variant.state is not State.SERVING:
+            return _refused(variant, inputs)
+        # Memory before measuring: eager's own buffers are not the conversion's.
+        extra = max(0, resident_memory() - memory)
+        samples = self._measured(region, different[0])
+        answer = variant.answer
+        assert answer is not None, "a serving variant knows its answer"
+        return Converted(
+            inputs=inputs,
+            outputs=_answer_specification(answer, layer, different[0]),
+            training_mode="same" if training_mode == "same" else "eager",
+            equality=equality_of(variant.worst, variant.compared),
+            samples=samples,
+            conversion_seconds=variant.conversion_seconds,
+            extra_memory=extra,
+            twins=twins,
+        )
+
+    def _measured(self, region: Region, call: KeptCall) -> Samples:
+        args, kwargs = call.fresh_arguments()
+        forward = self.candidate.layer.forward
+
+        def eager() -> Any:
+            return forward(*args, **kwargs)
+
+        def hybrid() -> Any:
+            return region(*args, **kwargs)
+
+        with paddle.set_grad_enabled(call.gradients):
+            hybrid()
+            return interleaved(eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds)
+
+
+def _proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
+    """Calls the region with each input until its variant serves or is refused; a string when neither comes."""
+    for attempt in range(3 * max(2, len(different))):
+        call = different[attempt % len(different)]
+        args, kwargs = call.fresh_arguments()
+        with paddle.set_grad_enabled(call.gradients):
+            region(*args, **kwargs)
+        ended = [each for each in region.variants if each.state in (State.SERVING, State.REFUSED)]
+        if ended:
+            return ended[0]
+    return "the region stayed eager: " + ", ".join(region.eager_calls)
+
+
+_UNFIT = {"state": "state", "inputs": "mutates_inputs", "structure": "no_tensors"}
+
+
+def _refused(variant: Variant, inputs: Any) -> Outcome:
+    if variant.refusal == "wrong":
+        return Wrong(
+            detail=variant.reason,
+            equality=equality_of(variant.worst, variant.compared),
+            inputs=inputs,
+        )
+    if variant.refusal in _UNFIT:
+        return Unfit(reason=_UNFIT[variant.refusal], detail=variant.reason)
+    return Failed(detail=variant.reason, evidence="", inputs=inputs)
+
+
+def equality_of(found: Difference, compared: int) -> Equality:
+    """The numbers of a difference as the plan keeps them."""
+    return Equality(
+        error=found.error, limit=found.limit, noise=found.noise, scale=found.scale, inputs_compared=compared
+    )
+
+
+def _different_inputs(calls: Sequence[KeptCall], layer: Any) -> list[KeptCall]:
+    """The kept calls whose values differ; with one only, another made from it (each value moved by about 5 %)."""
+    different: list[KeptCall] = []
+    for call in calls:
+        if not any(_same_values(call, other) for other in different):
+            different.append(call)
+    if len(different) == 1:
+        moved = _moved(different[0])
+        if _eager_answers(layer, moved):
+            different.append(moved)
+    return different
+
+
+def _same_values(one: KeptCall, other: KeptCall) -> bool:
+    return all(
+        list(a.shape) == list(b.shape) and np.array_equal(as_array(a), as_array(b), equal_nan=True)
+        for a, b in zip(one.tensors, other.tensors, strict=True)
+    )
+
+
+def _moved(call: KeptCall) -> KeptCall:
+    generator = np.random.default_rng(0)
+    tensors = []
+    for tensor in call.tensors:
+        made = tensor
+        if paddle.is_floating_point(tensor):
+            factor = 1.0 + 0.05 * generator.standard_normal(tuple(tensor.shape))
+            made = (tensor.detach().cast("float64") * paddle.to_tensor(factor, dtype="float64")).cast(tensor.dtype)
+            made.stop_gradient = tensor.stop_gradient
+        tensors.append(made)
+    return KeptCall(arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training)
+
+
+def _eager_answers(layer: Any, call: KeptCall) -> bool:
+    args, kwargs = call.fresh_arguments()
+    try:
+        with paddle.no_grad():
+            value = layer.forward(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - an input that we made up may be one that the model refuses
+        return False
+    return all(bool(np.isfinite(as_array(t)).all()) for t in flatten(value)[0] if paddle.is_floating_point(t))
+
+
+def _training_mode(layer: Any, main: Heard) -> str:
+    """``eager`` when the calls came in evaluation mode; else whether that makes a difference: ``same``, ``differs``."""
+    family = layer.sublayers(include_self=True)
+    flags = [sub.training for sub in family]
+    if not any(flags):
+        return "eager"
+    call = main.inputs[0]
+    before = Snapshot.of(layer)
+    with _seeded():
+        trained, _ = _answered(layer, call)
+    touched = before.what_changed(Snapshot.of(layer))
+    for sub in family:
+        sub.__dict__["training"] = False
+    with _seeded():
+        evaluated, _ = _answered(layer, call)
+    for sub, flag in zip(family, flags, strict=True):
+        sub.__dict__["training"] = flag
+    same = difference(flatten(trained)[0], flatten(evaluated)[0], Tolerance(rtol=0.0, atol=0.0)).equal
+    return "same" if same and not touched else "differs"
+
+
+def _answered(layer: Any, call: KeptCall) -> tuple[Any, Any]:
+    args, kwargs = call.fresh_arguments()
+    with paddle.no_grad():
+        return layer.forward(*args, **kwargs), args
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    # Only in a child: the script's random state isn't ours to set.
+    paddle.seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    yield
+
+
+def _specification(heard: Heard) -> Any:
+    return recorded(heard.arguments, heard.first, heard.shapes)
+
+
+def _answer_specification(answer: Answer, layer: Any, call: KeptCall) -> Any:
+    args, kwargs = call.fresh_arguments()
+    with paddle.no_grad():
+        value = layer.forward(*args, **kwargs)
+    tensors, structure = flatten(value)
+    shapes: Shapes = tuple([tuple(tensor.shape) for tensor in tensors])
+    return recorded(structure, tensors, shapes)
+
+
