@@ -68,4 +68,11 @@ class ConversionError(AutohybridError):
     """An engine could not convert a region; the region stays eager.
 
     Never reaches a user through a converted model: it becomes a trial's outcome or a reason in ``status``.
+
+    Args:
+        exported: the static graph had been made, what failed came after it.
     """
+
+    def __init__(self, problem: str, remedy: str = "", *, exported: bool = False) -> None:
+        super().__init__(problem, remedy)
+        self.exported = exported

@@ -39,9 +39,7 @@ class Comparison:
         return "inconclusive"
 
 
-def compare(
-    baseline: Sequence[float], hybrid: Sequence[float], confidence: float = DEFAULT_CONFIDENCE
-) -> Comparison:
+def compare(baseline: Sequence[float], hybrid: Sequence[float], confidence: float = DEFAULT_CONFIDENCE) -> Comparison:
     """Compares durations (seconds) that were measured in turn: ``baseline[i]`` beside ``hybrid[i]``.
 
     The interval is the distribution-free one for a median, from the order statistics of the ratios (Conover,

@@ -232,7 +232,9 @@ def _describe_constant(value: Any) -> dict[str, Any]:
 
 def qualified_name(kind: type) -> str:
     """``module.Class``, without the module for classes of the script itself."""
-    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def signature(tensors: Sequence[Tensor]) -> tuple[tuple[str, int], ...]:

@@ -48,7 +48,9 @@ class IncubateEngine:
         known -= {"function", "save_model_dir", "cache_static_model", "delete_pass_lists"}
         for name in options:
             if name not in known and name != "deleted_passes":
-                raise ConversionError(f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}.")
+                raise ConversionError(
+                    f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}."
+                )
 
     def attempts(self) -> Sequence[dict[str, Any]]:
         return [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
@@ -63,7 +65,11 @@ class IncubateEngine:
             )
             _declare_shapes(wrapped, request.shapes)
             executable = _Wrapped(wrapped, request.directory)
-            executable.run(request.inputs)
+            try:
+                executable.run(request.inputs)
+            except Exception as error:
+                exported = any(request.directory.rglob("infer.*"))
+                raise ConversionError(str(error).strip() or type(error).__name__, exported=exported) from error
         return executable
 
 

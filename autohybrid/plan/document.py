@@ -104,7 +104,12 @@ class RankedLayer(Document):
 
 
 class Region(Document):
-    """A candidate that the plan converts."""
+    """A candidate that the plan converts.
+
+    ``inputs`` are the argument structures to convert for. ``measured_on`` is the path whose trial stands for this
+    region: its own, or that of a Layer of the same class, structure and signature. ``training_mode`` tells whether
+    the region may answer in training mode: ``same`` when that makes no difference to it.
+    """
 
     kind: Literal["layer"]
     path: str
@@ -113,11 +118,12 @@ class Region(Document):
     source_hash: str
     engine: str
     options: dict[str, Any]
-    inputs: Any
+    inputs: list[Any]
     outputs: Any
     training_mode: Literal["same", "eager"]
     share: Share
     calls: float
+    measured_on: str
     equality: Equality
     samples: Samples
     conversion_seconds: Seconds

@@ -40,7 +40,9 @@ def parse(text: bytes | str, origin: str = "plan") -> Plan:
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"The plan {origin} isn't JSON: {error}.", "Write a new one with 'autohybrid profile'.") from error
+        raise PlanError(
+            f"The plan {origin} isn't JSON: {error}.", "Write a new one with 'autohybrid profile'."
+        ) from error
     if not isinstance(content, dict):
         raise PlanError(f"The plan {origin} isn't a JSON object.", "Write a new one with 'autohybrid profile'.")
     content = _migrated(content, origin)
@@ -48,16 +50,15 @@ def parse(text: bytes | str, origin: str = "plan") -> Plan:
         return msgspec.convert(content, Plan)
     except msgspec.ValidationError as error:
         raise PlanError(
-            f"The plan {origin} isn't valid: {error}.", "Mend that field, or write a new plan with 'autohybrid profile'."
+            f"The plan {origin} isn't valid: {error}.",
+            "Mend that field, or write a new plan with 'autohybrid profile'.",
         ) from error
 
 
 def _migrated(content: dict[str, Any], origin: str) -> dict[str, Any]:
     version = content.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool):
-        raise PlanError(
-            f"The plan {origin} has no schema_version.", "Is it a plan? 'autohybrid profile' writes one."
-        )
+        raise PlanError(f"The plan {origin} has no schema_version.", "Is it a plan? 'autohybrid profile' writes one.")
     while version in _MIGRATIONS:
         content = _MIGRATIONS[version](content)
         version = content["schema_version"]

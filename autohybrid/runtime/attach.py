@@ -193,7 +193,9 @@ class Status:
             for each in self.regions
         ]
         headers = ["region", "engine", "state", "hybrid calls", "eager calls", "why eager"]
-        return tabulate(rows, headers, disable_numparse=True, colalign=("left", "left", "left", "right", "right", "left"))
+        return tabulate(
+            rows, headers, disable_numparse=True, colalign=("left", "left", "left", "right", "right", "left")
+        )
 
 
 def _reasons(region: RegionStatus) -> str:

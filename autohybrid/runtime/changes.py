@@ -163,7 +163,9 @@ class Snapshot:
 
     def what_changed(self, now: Snapshot) -> str:
         """The full check against a newer snapshot; empty when nothing that matters differs."""
-        if len(self.tensors) != len(now.tensors) or any(a is not b for a, b in zip(self.tensors, now.tensors, strict=True)):
+        if len(self.tensors) != len(now.tensors) or any(
+            a is not b for a, b in zip(self.tensors, now.tensors, strict=True)
+        ):
             return "a parameter or buffer was replaced"
         if self.pointers != now.pointers or self.version != now.version:
             return "weights changed"

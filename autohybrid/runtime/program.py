@@ -68,9 +68,7 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
         answer: the structure of eager's answer to such a call.
     """
 
-    def __init__(
-        self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer
-    ) -> None:
+    def __init__(self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer) -> None:
         super().__init__()
         self.layer = layer
         self._function = function

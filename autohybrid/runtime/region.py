@@ -226,7 +226,9 @@ class Region:
             self._local.inside = False
         return value
 
-    def _convert_or_prove(self, variant: Variant, kept: Sequence[Tensor], value: Any, tensors: Sequence[Tensor]) -> None:
+    def _convert_or_prove(
+        self, variant: Variant, kept: Sequence[Tensor], value: Any, tensors: Sequence[Tensor]
+    ) -> None:
         answer, expected = Answer.of(value, tensors)
         try:
             if variant.state is State.NEW:
@@ -240,7 +242,8 @@ class Region:
             with paddle.no_grad():
                 variant.prove(kept, expected)
         except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
-            variant.refuse("failed", f"can't be converted: {_one_line(error)}")
+            code = "failed_running" if getattr(error, "exported", False) else "failed"
+            variant.refuse(code, f"can't be converted: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:
@@ -291,9 +294,7 @@ class _GradientRun:
         ]
 
 
-def _with_gradients(
-    recipe: Recipe, structure: Structure, variant: Variant, tensors: Sequence[Tensor]
-) -> list[Tensor]:
+def _with_gradients(recipe: Recipe, structure: Structure, variant: Variant, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The outputs with eager's ``stop_gradient`` and with eager's gradients behind them."""
     answer = variant.answer
     assert answer is not None, "a serving variant knows its answer"

@@ -74,9 +74,7 @@ class Confirmation:
         return worst
 
     def _eager(self, call: KeptCall, tensors: Sequence[Tensor]) -> list[Tensor]:
-        moved = KeptCall(
-            arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training
-        )
+        moved = KeptCall(arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training)
         return _tensors(_answer(self.root.layer, moved))
 
     def _measured(self, placed: Sequence[LiveRegion]) -> Samples:

@@ -32,11 +32,12 @@ class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The conversion raised."""
+    """The conversion raised. ``exported`` says that the static graph had been made: what failed is running it."""
 
     detail: str
     evidence: str
     inputs: Any
+    exported: bool
 
 
 class Crashed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -49,7 +49,7 @@ class Trial:
         if not calls:
             return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
         main = calls[0]
-        inputs = recorded(main.arguments, main.inputs[0].tensors, main.shapes)
+        inputs = _specification(main)
         # First of all: dropout would pass for random numbers, running statistics for state.
         training_mode = _training_mode(candidate.layer, main)
         if training_mode == "differs":
@@ -64,11 +64,7 @@ class Trial:
 
     def _like(self, heard: dict[str, list[Heard]], inputs: Any) -> list[str]:
         """The twins whose calls have the same structure, dtypes and sizes."""
-        return [
-            twin.path
-            for twin in self.twins
-            if heard[twin.path] and _specification(heard[twin.path][0]) == inputs
-        ]
+        return [twin.path for twin in self.twins if heard[twin.path] and _specification(heard[twin.path][0]) == inputs]
 
     def _unfit(self, main: Heard) -> Unfit | None:
         layer, call = self.candidate.layer, main.inputs[0]
@@ -88,9 +84,7 @@ class Trial:
             return Unfit(reason="mutates_inputs", detail="forward changes its inputs")
         repeated = difference(flatten(first)[0], flatten(second)[0], self.tolerance)
         if not repeated.equal:
-            return Unfit(
-                reason="random", detail=f"eager answers differently to the same input ({repeated.problem})"
-            )
+            return Unfit(reason="random", detail=f"eager answers differently to the same input ({repeated.problem})")
         return None
 
     def _eager(self, call: KeptCall) -> tuple[Any, list[Any]]:
@@ -118,7 +112,7 @@ class Trial:
         memory = resident_memory()
         variant = _proven(region, different)
         if isinstance(variant, str):
-            return Failed(detail=variant, evidence="", inputs=inputs)
+            return Failed(detail=variant, evidence="", inputs=inputs, exported=False)
         if variant.state is not State.SERVING:
             return _refused(variant, inputs)
         # Memory before measuring: eager's own buffers are not the conversion's.
@@ -177,7 +171,8 @@ def _refused(variant: Variant, inputs: Any) -> Outcome:
         )
     if variant.refusal in _UNFIT:
         return Unfit(reason=_UNFIT[variant.refusal], detail=variant.reason)
-    return Failed(detail=variant.reason, evidence="", inputs=inputs)
+    exported = variant.refusal == "failed_running"
+    return Failed(detail=variant.reason, evidence="", inputs=inputs, exported=exported)
 
 
 def equality_of(found: Difference, compared: int) -> Equality:
@@ -266,6 +261,12 @@ def _seeded() -> Iterator[None]:
     yield
 
 
+def inputs_of(candidate: Candidate) -> Any:
+    """The argument structure that a candidate is mostly called with, None when the replay doesn't reach it."""
+    heard = listen(candidate.root, {candidate.path: candidate.layer}, keep_for=candidate.path)[candidate.path]
+    return _specification(heard[0]) if heard else None
+
+
 def _specification(heard: Heard) -> Any:
     return recorded(heard.arguments, heard.first, heard.shapes)
 
@@ -277,5 +278,3 @@ def _answer_specification(answer: Answer, layer: Any, call: KeptCall) -> Any:
     tensors, structure = flatten(value)
     shapes: Shapes = tuple([tuple(tensor.shape) for tensor in tensors])
     return recorded(structure, tensors, shapes)
-
-

@@ -1,0 +1,45 @@
+"""autohybrid: finds the parts of a PaddlePaddle model worth running as static graphs, proves it, and applies it.
+
+``autohybrid profile train_infer.py`` writes a plan; ``autohybrid.apply(model, plan="plan.json")`` puts it into a model.
+Importing this package imports neither Paddle nor SciPy; using it does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autohybrid.notebook import profile
+    from autohybrid.runtime.attach import Status, applied, apply, restore, status
+    from autohybrid.runtime.region import eager
+    from autohybrid.search.options import Options
+
+__version__ = "0.1.0"
+
+__all__ = ["Options", "Status", "__version__", "applied", "apply", "eager", "profile", "restore", "status"]
+
+_HOMES = {
+    "Options": "autohybrid.search.options",
+    "Status": "autohybrid.runtime.attach",
+    "applied": "autohybrid.runtime.attach",
+    "apply": "autohybrid.runtime.attach",
+    "eager": "autohybrid.runtime.region",
+    "profile": "autohybrid.notebook",
+    "restore": "autohybrid.runtime.attach",
+    "status": "autohybrid.runtime.attach",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
+    from autohybrid.device import require_paddle
+
+    require_paddle()
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,37 @@
+"""What the commands that run a script have in common: the script and its own arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from autohybrid.errors import UsageError
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def script_arguments(function: CommandT) -> CommandT:
+    """``SCRIPT [ARGS]...``: everything behind the script is the script's own."""
+    decorated = click.argument("script", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")(function)
+    return decorated
+
+
+def split_command(module: str | None, script: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The script's path (or module) and its arguments.
+
+    Raises:
+        UsageError: there is none, or no such file.
+    """
+    if module is not None:
+        return module, list(script)
+    if not script:
+        raise UsageError("No script was given.", "Example: autohybrid profile train_infer.py")
+    target, *arguments = script
+    if not Path(target).is_file():
+        raise UsageError(
+            f"There is no script {target!r}.", "Give the path of a Python file, or -m and a module's name."
+        )
+    return target, arguments

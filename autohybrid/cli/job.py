@@ -1,0 +1,79 @@
+"""What a command and the process that runs the script tell each other, through files in a private directory."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from autohybrid.errors import AutohybridError, ExitCode
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A script to run, and what to do with it.
+
+    ``options`` are the fields of :class:`autohybrid.Options`; ``repeated`` says that this is not the first run, so
+    that its output isn't wanted.
+    """
+
+    action: Literal["profile", "run"]
+    target: str
+    arguments: list[str]
+    is_module: bool
+    options: dict[str, Any] = {}
+    plan: str = ""
+    rerun: bool = False
+    repeated: bool = False
+    show_progress: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job went: the script's own end, and an error of ours if there was one."""
+
+    script_exit_code: int
+    script_failed: bool
+    interrupted: bool
+    error: str = ""
+    error_code: int = 0
+
+
+JOB, OUTCOME, PLAN, JOURNAL, REPRODUCTIONS = "job.json", "outcome.json", "plan.json", "journal.jsonl", "reproductions"
+
+
+def start(job: Job, directory: Path) -> subprocess.Popen[bytes]:
+    """Starts the process that runs the script; it inherits stdin, stdout, stderr and the terminal."""
+    (directory / JOB).write_bytes(msgspec.json.encode(job))
+    (directory / OUTCOME).unlink(missing_ok=True)
+    silent = subprocess.DEVNULL if job.repeated else None
+    return subprocess.Popen(
+        [sys.executable, "-m", "autohybrid.cli.worker", str(directory)], stdin=silent, stdout=silent
+    )
+
+
+def wait(process: subprocess.Popen[bytes]) -> int:
+    """Waits for it; Ctrl-C is its business (the terminal sends it to both)."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def outcome_in(directory: Path) -> Outcome | None:
+    """What the process left, None when it died before it could."""
+    try:
+        return msgspec.json.decode((directory / OUTCOME).read_bytes(), type=Outcome)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+class ReportedError(AutohybridError):
+    """An error that the other process raised, with the exit code that it had there."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.error)
+        self.exit_code = ExitCode(outcome.error_code)

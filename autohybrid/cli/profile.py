@@ -1,0 +1,175 @@
+"""``autohybrid profile``: the main job."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autohybrid import plan
+from autohybrid.cli import job as jobs
+from autohybrid.cli.arguments import script_arguments, split_command
+from autohybrid.errors import ExitCode, ScriptError, UsageError
+from autohybrid.report import table
+
+MOST_RESTARTS = 50
+
+
+@click.command(
+    "profile",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog="Example: autohybrid profile --budget 120 train_infer.py --batch 4",
+)
+@click.option("-m", "module", metavar="MODULE", help="Run a module as a script, as python -m does.")
+@click.option("-o", "--output", metavar="FILE", help="Where to write the plan.  [default: plan.json]")
+@click.option(
+    "--budget",
+    type=float,
+    metavar="SECONDS",
+    help="For trials and confirmation.  [default: the larger of 30 and 5 times the script]",
+)
+@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Tolerance relative to each element.")
+@click.option("--atol", type=float, default=1e-5, show_default=True, help="Tolerance relative to the largest element.")
+@click.option("--min-gain", type=float, default=1.05, show_default=True, help="The speedup that must be certain.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Try this engine only; repeatable.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Consider only these paths or classes; repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out these paths or classes; repeatable.")
+@click.option("--max-calls", type=int, metavar="N", help="Stop observing after N calls of roots.")
+@click.option(
+    "--max-memory",
+    type=int,
+    metavar="MIB",
+    help="For kept inputs, and for each trial.  [default: half of what is free]",
+)
+@click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
+@click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
+@click.option("--force", is_flag=True, help="Overwrite an existing plan.")
+@click.option(
+    "--rerun",
+    is_flag=True,
+    help="Where trials can't be isolated (GPU, threads): try them in the script's process, and run the script again after a crash.",
+)
+@script_arguments
+def command(
+    module: str | None,
+    output: str | None,
+    max_memory: int | None,
+    dry_run: bool,
+    report_file: str | None,
+    force: bool,
+    rerun: bool,
+    script: tuple[str, ...],
+    **options: Any,
+) -> int:
+    """Run SCRIPT unchanged, find what is worth converting, prove it, and write a plan."""
+    target, arguments = split_command(module, script)
+    writes = output is not None or not dry_run
+    place = Path(output or "plan.json")
+    if writes:
+        _must_be_writable(place, force)
+    if report_file is not None:
+        _must_be_writable(Path(report_file), force=True)
+    settings = {
+        **options,
+        "max_memory": None if max_memory is None else max_memory * 2**20,
+        "dry_run": dry_run,
+    }
+    job = jobs.Job(
+        action="profile",
+        target=target,
+        arguments=arguments,
+        is_module=module is not None,
+        options=settings,
+        rerun=rerun,
+        show_progress=sys.stderr.isatty(),
+    )
+    _check_numbers(settings)
+    with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
+        directory = Path(name)
+        outcome = _finished(job, directory)
+        if (directory / jobs.PLAN).exists():
+            made = plan.load(directory / jobs.PLAN)
+            if writes and not outcome.interrupted and not outcome.script_failed:
+                _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
+                plan.save(made, place)
+            _publish(table.render(made), report_file)
+    return _exit_code(job, outcome)
+
+
+def _check_numbers(settings: dict[str, Any]) -> None:
+    budget, gain = settings["budget"], settings["min_gain"]
+    if budget is not None and not budget > 0.0:
+        raise UsageError(f"--budget must be a positive number of seconds, got {budget}.")
+    if not gain >= 1.0:
+        raise UsageError(f"--min-gain is a speedup of at least 1, got {gain}.")
+    for name in ("rtol", "atol"):
+        if not settings[name] >= 0.0:
+            raise UsageError(f"--{name} can't be negative, got {settings[name]}.")
+    for name in ("max_calls", "max_memory"):
+        if settings[name] is not None and settings[name] < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")
+
+
+def _must_be_writable(place: Path, force: bool) -> None:
+    if place.exists() and not force:
+        raise UsageError(f"{place} exists already.", "Overwrite it with --force, or name another place with -o.")
+    if place.is_dir():
+        raise UsageError(f"{place} is a directory.", "Name a file.")
+    try:
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to {place.parent}: {error.strerror}.", "Name another place."
+        ) from error
+
+
+def _finished(job: jobs.Job, directory: Path) -> jobs.Outcome:
+    process = jobs.start(job, directory)
+    status = jobs.wait(process)
+    outcome = jobs.outcome_in(directory)
+    restarts = 0
+    while outcome is None and job.rerun and (directory / jobs.JOURNAL).exists() and restarts < MOST_RESTARTS:
+        restarts += 1
+        again = jobs.Job(**{**{name: getattr(job, name) for name in job.__struct_fields__}, "repeated": True})
+        status = jobs.wait(jobs.start(again, directory))
+        outcome = jobs.outcome_in(directory)
+    if outcome is None:
+        how = f"signal {-status}" if status < 0 else f"exit code {status}"
+        raise ScriptError(
+            f"The process of {job.target} ended by itself ({how}) before it could be profiled.",
+            "Does it call os._exit, or crash without autohybrid too?",
+        )
+    return outcome
+
+
+def _keep_reproductions(made: Path, place: Path) -> None:
+    kept = place.parent / f"{place.stem}.repro"
+    if kept.is_dir() and not kept.is_symlink():
+        shutil.rmtree(kept)
+    if any(made.iterdir()):
+        shutil.copytree(made, kept)
+
+
+def _publish(text: str, report_file: str | None) -> None:
+    if report_file is None:
+        print(f"\n{text}")
+    else:
+        Path(report_file).write_text(text + "\n", encoding="utf-8")
+
+
+def _exit_code(job: jobs.Job, outcome: jobs.Outcome) -> int:
+    if outcome.error:
+        raise jobs.ReportedError(outcome)
+    if outcome.interrupted:
+        return ExitCode.INTERRUPTED
+    if outcome.script_failed:
+        raise ScriptError(
+            f"{job.target} failed with exit code {outcome.script_exit_code}; no plan was written.",
+            "Make it run without autohybrid first.",
+        )
+    return ExitCode.DONE

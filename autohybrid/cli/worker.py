@@ -1,0 +1,111 @@
+"""The process in which the user's script runs: ``python -m autohybrid.cli.worker DIRECTORY``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from autohybrid import plan
+from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, Job, Outcome
+from autohybrid.device import available_memory, clock, require_paddle
+from autohybrid.errors import AutohybridError, ScriptError
+
+
+def main() -> None:
+    """Does the job in the directory, leaves its outcome there, and exits as the script did."""
+    directory = Path(sys.argv[1])
+    job = msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
+    try:
+        require_paddle()
+        outcome = _profile(job, directory) if job.action == "profile" else _run(job)
+    except AutohybridError as error:
+        outcome = Outcome(
+            script_exit_code=0,
+            script_failed=False,
+            interrupted=False,
+            error=str(error),
+            error_code=int(error.exit_code),
+        )
+    except KeyboardInterrupt:
+        outcome = Outcome(script_exit_code=0, script_failed=False, interrupted=True)
+    (directory / OUTCOME).write_bytes(msgspec.json.encode(outcome))
+    sys.exit(outcome.script_exit_code)
+
+
+def _profile(job: Job, directory: Path) -> Outcome:
+    from autohybrid.observe import script
+    from autohybrid.observe.observer import Observer
+    from autohybrid.search.journal import Journal
+    from autohybrid.search.options import Options
+    from autohybrid.search.session import Session
+
+    options = msgspec.convert(job.options, Options)
+    memory = options.max_memory or available_memory() // 2
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Observer(max_calls=options.max_calls, keep_bytes=memory // 4) as observer:
+        started = clock()
+        ending = script.run(command)
+        seconds = clock() - started
+    seen = observer.profile()
+    outcome = Outcome(
+        script_exit_code=ending.exit_code,
+        script_failed=ending.failed or (ending.exit_code != 0 and not ending.interrupted),
+        interrupted=ending.interrupted,
+    )
+    if not seen.roots:
+        if outcome.script_failed or outcome.interrupted:
+            return outcome
+        raise ScriptError(
+            f"{job.target} calls no Layer in inference.",
+            "Profile a script that calls its model without training it afterwards.",
+        )
+    if outcome.script_failed or outcome.interrupted:
+        # What was seen is still worth a report; a search isn't what somebody waits for now.
+        options = dataclasses.replace(options, dry_run=True)
+    session = Session(
+        profile=seen,
+        options=options,
+        script=plan.Script(command=command.shown(), seconds=seconds, exit_code=ending.exit_code),
+        script_seconds=seconds,
+        journal=Journal(directory / JOURNAL),
+        progress=_shown_progress if job.show_progress else lambda _line: None,
+        rerun=job.rerun,
+    )
+    try:
+        made = session.plan()
+    finally:
+        _clear_progress(job)
+    plan.save(made, directory / PLAN)
+    (directory / REPRODUCTIONS).mkdir(exist_ok=True)
+    for name, text in session.reproductions.items():
+        (directory / REPRODUCTIONS / name).write_text(text)
+    return outcome
+
+
+def _run(job: Job) -> Outcome:
+    from autohybrid.observe import script
+    from autohybrid.runtime.applier import Applier
+
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Applier(plan.load(job.plan)) as applier:
+        ending = script.run(command)
+    print(applier.summary(), file=sys.stderr)
+    return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
+
+
+def _shown_progress(line: str) -> None:
+    width = os.get_terminal_size(sys.stderr.fileno()).columns
+    print(f"\r\x1b[K{line[: max(10, width - 1)]}", end="", file=sys.stderr, flush=True)
+
+
+def _clear_progress(job: Job) -> None:
+    if job.show_progress:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The main job from a running process: a notebook, or a program of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autohybrid import device
+from autohybrid.device import clock
+from autohybrid.errors import ScriptError, UsageError
+from autohybrid.observe.observer import Observer
+from autohybrid.plan import Plan
+from autohybrid.search.options import Options
+from autohybrid.search.session import Session
+
+OBSERVED_CALLS = 6
+"""How often the callable is called to be observed: hooked and unhooked calls are both needed."""
+
+
+def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options | None = None, **kwargs: Any) -> Plan:
+    """Profiles a model, or a function that calls one, and returns the plan.
+
+    The callable is called a few times with the arguments; trials run in child processes, this process and its models
+    stay as they are.
+
+    Args:
+        model_or_callable: a ``paddle.nn.Layer``, or any callable that calls Layers.
+        options: see :class:`autohybrid.Options`; every other argument goes to the callable.
+
+    Raises:
+        UsageError: the first argument can't be called.
+        ScriptError: it calls no Layer in inference.
+        SetupError: no Paddle, or trials can't be isolated (then ``isolation="none"`` tries them in this process).
+    """
+    wanted = options or Options()
+    if not callable(model_or_callable):
+        raise UsageError(f"autohybrid.profile needs a Layer or a callable, got {type(model_or_callable).__name__}.")
+    memory = wanted.max_memory or device.available_memory() // 2
+    started = clock()
+    with Observer(max_calls=wanted.max_calls, keep_bytes=memory // 4) as observer:
+        for _ in range(OBSERVED_CALLS):
+            model_or_callable(*args, **kwargs)
+    seconds = clock() - started
+    seen = observer.profile()
+    if not seen.roots:
+        raise ScriptError(
+            "The callable calls no Layer in inference.", "Profile the code that calls the model, without training it."
+        )
+    return Session(profile=seen, options=wanted, script=None, script_seconds=seconds).plan()

@@ -1,0 +1,66 @@
+"""The report for a pull request or an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autohybrid.plan import Model, Plan
+from autohybrid.report import rows
+
+
+def render(plan: Plan) -> str:
+    """GitHub-flavoured Markdown; ends without a newline."""
+    parts = ["# autohybrid", rows.headline(plan)]
+    for model in plan.models:
+        parts += _model(model)
+    where = plan.environment
+    parts.append(
+        f"{plan.trials} trials in {plan.search_seconds:.0f} s on {where.processor}, {where.cores} cores, "
+        f"{where.math_threads} math thread(s), {where.device}, Paddle {where.paddle}."
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _model(model: Model) -> list[str]:
+    parts = [f"## {model.id}: {model.calls} calls, {model.share:.0%} of the inference time"]
+    if model.confirmation is not None:
+        found = model.confirmation.comparison()
+        shown = [
+            ["eager", "1.00x", ""],
+            ["hybrid", f"{found.speedup:.2f}x", f"{found.low:.2f}x to {found.high:.2f}x"],
+        ]
+        parts.append(_table(["whole root", "speedup", f"{found.confidence:.0%} interval"], shown))
+    if model.regions:
+        shown = [
+            [
+                row.path,
+                row.class_name,
+                row.engine,
+                f"{row.eager * 1e3:.3g}",
+                f"{row.hybrid * 1e3:.3g}",
+                f"{row.comparison.speedup:.2f}x",
+                f"{row.share:.1%}",
+                f"{row.conversion:.1f}",
+            ]
+            for row in map(rows.region_row, model.regions)
+        ]
+        headers = ["region", "class", "engine", "eager ms", "hybrid ms", "speedup", "share", "conversion s"]
+        parts.append(_table(headers, shown))
+    listed = rows.listed(model)
+    if listed:
+        shown = [
+            [row.path or "(root)", row.reason, row.detail, f"{row.share:.1%}", rows.place(row.source), row.hint]
+            for row in listed
+        ]
+        parts.append(_table(["not converted", "reason", "detail", "share", "source", "hint"], shown))
+    return parts
+
+
+def _table(headers: Sequence[str], shown: Sequence[Sequence[str]]) -> str:
+    lines = [_line(headers), _line(["---"] * len(headers)), *(_line(row) for row in shown)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    escaped = (" ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(escaped) + " |"

@@ -1,0 +1,97 @@
+"""What the reports say, before any formatting: sentences and rows of values, from a plan alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autohybrid.plan import Model, Place, Plan, Region, Rejected
+from autohybrid.stats import Comparison, median
+
+UNINTERESTING = ("covered", "too_small", "excluded", "dry_run", "not_tried")
+"""Reasons that many small Layers share; the text report counts them instead of listing them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionRow:
+    """A region. Times are medians in seconds, per call of the Layer."""
+
+    path: str
+    class_name: str
+    kind: str
+    engine: str
+    options: dict[str, object]
+    eager: float
+    hybrid: float
+    comparison: Comparison
+    share: float
+    error: float
+    scale: float
+    conversion: float
+    break_even: int | None
+    memory: int
+
+
+def region_row(region: Region) -> RegionRow:
+    eager, hybrid = median(region.samples.eager), median(region.samples.hybrid)
+    gain = eager - hybrid
+    return RegionRow(
+        path=region.path or "(root)",
+        class_name=region.class_name,
+        kind=region.kind,
+        engine=region.engine,
+        options=region.options,
+        eager=eager,
+        hybrid=hybrid,
+        comparison=region.samples.comparison(),
+        share=region.share,
+        error=region.equality.error,
+        scale=region.equality.scale,
+        conversion=region.conversion_seconds,
+        break_even=int(region.conversion_seconds / gain) + 1 if gain > 0.0 else None,
+        memory=region.extra_memory,
+    )
+
+
+def is_dry_run(plan: Plan) -> bool:
+    return plan.trials == 0 and not plan.recommends_change
+
+
+def headline(plan: Plan) -> str:
+    """The result in a sentence or two."""
+    if not plan.models:
+        return "No Layer was called in inference."
+    if is_dry_run(plan):
+        return "Ranked only: nothing was converted."
+    if not plan.recommends_change:
+        return f"No change recommended: no gain could be proven in {plan.trials} trials."
+    return " ".join(_model_sentence(model) for model in plan.models if model.regions)
+
+
+def _model_sentence(model: Model) -> str:
+    assert model.confirmation is not None, "regions are only kept with a confirmation"
+    comparison = model.confirmation.comparison()
+    parts = "1 region" if len(model.regions) == 1 else f"{len(model.regions)} regions"
+    return (
+        f"{model.id} is {comparison.speedup:.2f}x as fast with {parts} converted "
+        f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
+        f"{len(model.confirmation.processes)} processes)."
+    )
+
+
+def listed(model: Model) -> list[Rejected]:
+    """The rejections worth a line of their own."""
+    return [row for row in model.rejected if row.reason not in UNINTERESTING]
+
+
+def counted(model: Model) -> dict[str, int]:
+    """How many rejections there are of each kind that isn't listed."""
+    counts: dict[str, int] = {}
+    for row in model.rejected:
+        if row.reason in UNINTERESTING:
+            counts[row.reason] = counts.get(row.reason, 0) + 1
+    return counts
+
+
+def place(where: Place | None) -> str:
+    """``file.py:12``, the file by its name alone."""
+    return f"{where.file.rpartition('/')[2]}:{where.line}" if where else ""

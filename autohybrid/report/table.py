@@ -1,0 +1,173 @@
+"""The report for a terminal, at most 80 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from autohybrid.plan import Model, Plan, RankedLayer, Rejected
+from autohybrid.report import rows
+from autohybrid.stats import median
+
+WIDTH = 80
+MOST_RANKED = 12
+MOST_REJECTED = 15
+
+
+def render(plan: Plan) -> str:
+    """The whole report; ends without a newline."""
+    parts = [textwrap.fill(rows.headline(plan), WIDTH)]
+    for model in plan.models:
+        parts += _model(model, ranked=rows.is_dry_run(plan) or not model.regions)
+    parts += _closing(plan)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _model(model: Model, ranked: bool) -> list[str]:
+    training = f", {model.training_calls} training calls left out" if model.training_calls else ""
+    title = (
+        f"{model.id}: {model.calls} calls of {_duration(model.seconds_per_call)}, "
+        f"{model.share:.0%} of the inference time{training}"
+    )
+    parts = [textwrap.fill(title, WIDTH)]
+    if ranked:
+        parts.append(_ranking(model.ranking))
+    parts += [_regions(model), _confirmation(model), _rejected(rows.listed(model)), _counted(model)]
+    return parts
+
+
+def _ranking(ranking: Sequence[RankedLayer]) -> str:
+    shown = [
+        [
+            _shortened(row.path or "(root)", 26),
+            _shortened(row.class_name, 16),
+            f"{row.calls:.4g}",
+            f"{row.share:.1%}",
+            f"{row.self_seconds / (row.inclusive_seconds or 1.0):.0%}",
+            f"{row.ceiling:.2f}x" if row.ceiling else "any",
+            row.looks,
+        ]
+        for row in ranking[:MOST_RANKED]
+    ]
+    headers = ["Layer", "class", "calls", "share", "own", "ceiling", "looks"]
+    table = _table(shown, headers, "llrrrrl")
+    more = len(ranking) - MOST_RANKED
+    return table + (f"\nand {more} more Layers" if more > 0 else "")
+
+
+def _regions(model: Model) -> str:
+    if not model.regions:
+        return ""
+    shown = [
+        [
+            _shortened(row.path, 22),
+            row.engine + ("*" if row.options else ""),
+            _milliseconds(row.eager),
+            _milliseconds(row.hybrid),
+            f"{row.comparison.speedup:.2f}x",
+            f"{row.share:.0%}",
+            f"{row.error / row.scale if row.scale else row.error:.0e}",
+            f"{row.conversion:.1f}",
+            str(row.break_even or "-"),
+        ]
+        for row in map(rows.region_row, model.regions)
+    ]
+    headers = ["region", "engine", "eager ms", "hybrid ms", "gain", "share", "error", "conv. s", "pays after"]
+    text = _table(shown, headers, "llrrrrrrr")
+    options = [
+        f"* {region.path or '(root)'}: " + ", ".join(f"{key}={value}" for key, value in region.options.items())
+        for region in model.regions
+        if region.options
+    ]
+    notes = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in options[:4]]
+    return "\n".join([text, *notes])
+
+
+def _confirmation(model: Model) -> str:
+    found = model.confirmation
+    if found is None:
+        return ""
+    comparison = found.comparison()
+    eager = median([sample for process in found.processes for sample in process.eager])
+    hybrid = median([sample for process in found.processes for sample in process.hybrid])
+    shown = [
+        ["eager", _milliseconds(eager), "1.00x", ""],
+        [
+            "hybrid",
+            _milliseconds(hybrid),
+            f"{comparison.speedup:.2f}x",
+            f"{comparison.low:.2f}x to {comparison.high:.2f}x",
+        ],
+    ]
+    what = f"whole {model.class_name}"
+    table = _table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
+    return f"{table}\n{found.verdict()}, {comparison.pairs} pairs, {len(found.processes)} process(es)"
+
+
+def _rejected(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return ""
+    lines = ["Not converted:"]
+    for row in rejected[:MOST_REJECTED]:
+        where = f" [{rows.place(row.source)}]" if row.source else ""
+        text = f"{row.share:5.1%}  {row.path or '(root)'} ({row.class_name}): {row.reason}, {row.detail}{where}"
+        lines.append(
+            textwrap.fill(_shortened(text, 3 * WIDTH), WIDTH, initial_indent="  ", subsequent_indent="         ")
+        )
+        if row.hint:
+            lines.append(
+                textwrap.fill(row.hint, WIDTH, initial_indent="         -> ", subsequent_indent="            ")
+            )
+    if len(rejected) > MOST_REJECTED:
+        lines.append(f"  and {len(rejected) - MOST_REJECTED} more, see --format json")
+    return "\n".join(lines)
+
+
+def _counted(model: Model) -> str:
+    words = {
+        "covered": "inside a region",
+        "too_small": "too small to matter",
+        "excluded": "excluded",
+        "dry_run": "not tried in a dry run",
+        "not_tried": "not tried",
+    }
+    counts = ", ".join(f"{count} {words[reason]}" for reason, count in rows.counted(model).items())
+    return textwrap.fill(f"Other Layers: {counts}.", WIDTH) if counts else ""
+
+
+def _closing(plan: Plan) -> list[str]:
+    where = plan.environment
+    lines = [
+        f"Measured on {where.processor}, {where.cores} cores, {where.math_threads} math thread(s), "
+        f"{where.device}, Paddle {where.paddle}; {plan.trials} trials in {plan.search_seconds:.0f} s."
+    ]
+    if not plan.complete:
+        lines.append("The budget ended the search: --budget gives it more time.")
+    lines += plan.notes
+    return [textwrap.fill(line, WIDTH) for line in lines]
+
+
+def _table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str) -> str:
+    words = {"l": "left", "r": "right"}
+    return tabulate(shown, headers, disable_numparse=True, colalign=[words[letter] for letter in alignment])
+
+
+def _shortened(text: str, width: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else "…" + text[-(width - 1) :] if " " not in text else text[: width - 1] + "…"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds * 1e6:.0f} us"
+        if seconds < 1e-3
+        else f"{seconds * 1e3:.3g} ms"
+        if seconds < 1.0
+        else f"{seconds:.2f} s"
+    )

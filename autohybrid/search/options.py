@@ -1,0 +1,66 @@
+"""What a user may ask of a profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from autohybrid.errors import UsageError
+from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL
+
+DEFAULT_MIN_GAIN = 1.05
+SHORTEST_BUDGET = 30.0
+BUDGET_IN_SCRIPTS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to profile.
+
+    Attributes:
+        engines: names of the engines to try; empty for all that can be used here.
+        budget: seconds for trials and confirmation; None for the larger of 30 s and 5 times the observed run.
+        rtol: tolerance relative to each element of an answer.
+        atol: tolerance relative to the largest element of each Tensor of an answer.
+        min_gain: the speedup that the lower confidence limit must reach.
+        include: patterns of paths or class names to consider; empty for all.
+        exclude: patterns to leave out.
+        max_calls: root calls after which observation stops; None for no limit.
+        max_memory: bytes for kept inputs, and for each trial beyond what this process holds; None for half of what is
+            available.
+        isolation: ``"fork"`` tries in child processes, ``"none"`` in this one, at its risk.
+        dry_run: rank only, convert nothing.
+
+    Raises:
+        UsageError: a value makes no sense.
+    """
+
+    engines: tuple[str, ...] = ()
+    budget: float | None = None
+    rtol: float = DEFAULT_RTOL
+    atol: float = DEFAULT_ATOL
+    min_gain: float = DEFAULT_MIN_GAIN
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_calls: int | None = None
+    max_memory: int | None = None
+    isolation: Literal["fork", "none"] = "fork"
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not self.budget > 0.0:
+            raise UsageError(f"The budget must be a positive number of seconds, got {self.budget}.")
+        if not (self.rtol >= 0.0 and self.atol >= 0.0):
+            raise UsageError(f"Tolerances can't be negative, got rtol={self.rtol}, atol={self.atol}.")
+        if not self.min_gain >= 1.0:
+            raise UsageError(f"min_gain is a speedup of at least 1, got {self.min_gain}.")
+        if self.max_calls is not None and self.max_calls < 1:
+            raise UsageError(f"max_calls must be at least 1, got {self.max_calls}.")
+        if self.max_memory is not None and self.max_memory < 1:
+            raise UsageError(f"max_memory must be a positive number of bytes, got {self.max_memory}.")
+
+    def budget_for(self, script_seconds: float) -> float:
+        """Seconds for trials and confirmation of a run that took ``script_seconds``."""
+        if self.budget is not None:
+            return self.budget
+        return max(SHORTEST_BUDGET, BUDGET_IN_SCRIPTS * script_seconds)

@@ -1,0 +1,348 @@
+"""The search: which candidates are tried, in which order, and when to stop."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from autohybrid import engines
+from autohybrid.device import clock
+from autohybrid.engines import Engine
+from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.runtime.equality import Tolerance
+from autohybrid.search.candidates import Candidate, candidates_of, children, contains, likeness, selected
+from autohybrid.search.choose import best_set
+from autohybrid.search.isolation import Died, Finished, Isolation, Raised, Result, Stopped
+from autohybrid.search.journal import Journal, key_of
+from autohybrid.search.options import Options
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
+from autohybrid.search.trial import Trial, inputs_of
+
+OPTIMISTIC_GAIN = 5.0
+"""The gain that an untried candidate is credited with when the search decides where to look next."""
+
+WORTH_DESCENDING = 0.05
+"""Parts of a converted parent are tried only if they could together save this share of the time more than it does."""
+
+LONGEST_SHARE_OF_BUDGET = 0.35
+"""Of the budget that is left, what a single trial may take."""
+
+SHORTEST_LIMIT = 8.0
+MEASURING_SECONDS = 3.0
+
+Progress = Callable[[str], None]
+
+
+class Budget:
+    """Seconds for trials and confirmation, counted from its making."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._started = clock()
+
+    @property
+    def spent(self) -> float:
+        return clock() - self._started
+
+    @property
+    def left(self) -> float:
+        return self.seconds - self.spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A candidate, what it was tried with, and what came of it."""
+
+    candidate: Candidate
+    engine: str
+    options: dict[str, Any]
+    outcome: Outcome
+    measured_on: str
+    inputs: Any
+
+    @property
+    def speedup(self) -> float:
+        if not isinstance(self.outcome, Converted):
+            return 0.0
+        return self.outcome.samples.comparison().speedup
+
+    def proven(self, min_gain: float) -> bool:
+        """Whether it is right, and certainly gains at least ``min_gain`` on itself."""
+        return isinstance(self.outcome, Converted) and (self.outcome.samples.comparison().verdict(min_gain) == "faster")
+
+    @property
+    def saving(self) -> float:
+        """The share of all inference time that it saves, by its lower confidence limit."""
+        if not isinstance(self.outcome, Converted):
+            return 0.0
+        low = self.outcome.samples.comparison().low
+        return self.candidate.share * (1.0 - 1.0 / low) if low > 0.0 else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """Everything that a search found: all candidates, all attempts, and why the others were passed over."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    passed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    trials: int = 0
+    complete: bool = True
+
+    def best_attempt(self, candidate: Candidate) -> Attempt | None:
+        """The fastest right attempt for a candidate."""
+        right = [each for each in self.attempts if each.candidate is candidate and isinstance(each.outcome, Converted)]
+        return max(right, key=lambda each: each.speedup, default=None)
+
+
+class Search:
+    """Tries candidates until the budget is used up or nothing worthwhile is left.
+
+    Args:
+        profile: what was observed.
+        options: what the user wants.
+        isolation: where trials run.
+        budget: how long.
+        journal: what is known already, and where results go.
+        progress: told in a line what is being tried.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        options: Options,
+        *,
+        isolation: Isolation,
+        budget: Budget,
+        memory: int,
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
+        self._profile = profile
+        self._options = options
+        self._isolation = isolation
+        self._budget = budget
+        self._memory = memory
+        self._journal = journal
+        self._progress = progress
+        self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
+        self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
+        self._alike: dict[int, list[Candidate]] = {}
+        self.findings = Findings()
+
+    def rank(self) -> Findings:
+        """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
+        findings = self.findings
+        for root in self._profile.roots:
+            findings.candidates += candidates_of(self._profile, root)
+        groups: dict[Any, list[Candidate]] = defaultdict(list)
+        for candidate in findings.candidates:
+            groups[(id(candidate.root), *likeness(candidate))].append(candidate)
+        for group in groups.values():
+            together = sum(candidate.share for candidate in group)
+            for candidate in group:
+                self._alike[id(candidate)] = group
+                if not selected(candidate, self._options.include, self._options.exclude):
+                    self._pass(candidate, "excluded")
+                elif together < 1.0 - 1.0 / self._options.min_gain:
+                    self._pass(candidate, "too_small", f"{together:.1%} of the time")
+                elif _has_hooks_inside(candidate):
+                    self._pass(candidate, "user_hooks")
+        return findings
+
+    def run(self) -> Findings:
+        """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay."""
+        findings = self.findings
+        counter = 0
+        queue: list[tuple[float, int, Candidate]] = []
+
+        def push(candidate: Candidate, priority: float) -> None:
+            nonlocal counter
+            counter += 1
+            heapq.heappush(queue, (-priority, counter, candidate))
+
+        for candidate in findings.candidates:
+            if candidate.path == "":
+                push(candidate, candidate.share)
+        queued: set[int] = {id(entry[2]) for entry in queue}
+        while queue:
+            _, _, candidate = heapq.heappop(queue)
+            if self._budget.left <= self._reserve():
+                findings.complete = False
+                break
+            self._consider(candidate)
+            below = [
+                each
+                for each in children(candidate, [c for c in findings.candidates if c.root is candidate.root])
+                if id(each) not in queued
+            ]
+            surplus = self._worth_of_descending(candidate, below)
+            for each in below:
+                if surplus > 0.0:
+                    queued.add(id(each))
+                    push(each, surplus * each.share)
+        return findings
+
+    def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
+        best = self.findings.best_attempt(candidate)
+        if best is None or not best.proven(self._options.min_gain):
+            return 1.0
+        hoped = sum(each.share for each in below) * (1.0 - 1.0 / OPTIMISTIC_GAIN)
+        surplus = hoped - best.saving
+        return surplus if surplus > WORTH_DESCENDING else 0.0
+
+    def _consider(self, candidate: Candidate) -> None:
+        if id(candidate) in self.findings.passed or self._is_known(candidate):
+            return
+        twins = [
+            each
+            for each in self._alike[id(candidate)]
+            if each is not candidate and id(each) not in self.findings.passed and not self._is_known(each)
+        ]
+        for engine in self._engines:
+            for options in engine.attempts():
+                outcome = self._tried(candidate, engine, options, twins)
+                self._note(candidate, engine, options, outcome, twins)
+                if not _another_try_may_help(outcome) or self._budget.left <= self._reserve():
+                    break
+
+    def _is_known(self, candidate: Candidate) -> bool:
+        return any(attempt.candidate is candidate for attempt in self.findings.attempts)
+
+    def _note(
+        self,
+        candidate: Candidate,
+        engine: Engine,
+        options: dict[str, Any],
+        outcome: Outcome,
+        twins: Sequence[Candidate],
+    ) -> None:
+        alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.path in outcome.twins]
+        if isinstance(outcome, (TimedOut, Crashed, Unfit)):
+            alike = []
+        inputs = getattr(outcome, "inputs", None)
+        if inputs is None and not isinstance(outcome, Unfit):
+            inputs = self._inputs_of(candidate)
+        for each in (candidate, *alike):
+            self.findings.attempts.append(
+                Attempt(
+                    candidate=each,
+                    engine=engine.name,
+                    options=options,
+                    outcome=outcome,
+                    measured_on=candidate.path,
+                    inputs=inputs,
+                )
+            )
+
+    def _inputs_of(self, candidate: Candidate) -> Any:
+        """What a candidate is called with, when the process that would have told is dead."""
+        result = self._isolation.run(
+            lambda: inputs_of(candidate), seconds=max(SHORTEST_LIMIT, self._budget.left), memory=self._memory
+        )
+        return result.value if isinstance(result, Finished) else None
+
+    def _tried(
+        self, candidate: Candidate, engine: Engine, options: dict[str, Any], twins: Sequence[Candidate]
+    ) -> Outcome:
+        root = self._profile.roots.index(candidate.root)
+        key = key_of(root, candidate.path, engine.name, options)
+        known = self._journal.recall(key)
+        if known is not None:
+            return known
+        if self._journal.was_fatal(key):
+            outcome: Outcome = Crashed(detail="the process died in an earlier run", evidence="")
+            self._journal.end(key, outcome)
+            return outcome
+        shown = f" {options}" if options else ""
+        self._progress(
+            f"trying {candidate.path or '(root)'} ({candidate.class_name}) with {engine.name}{shown}, "
+            f"{self._budget.left:.0f} s left"
+        )
+        trial = Trial(
+            candidate=candidate,
+            engine=engine,
+            options=options,
+            tolerance=self._tolerance,
+            min_gain=self._options.min_gain,
+            measuring_seconds=MEASURING_SECONDS,
+            twins=twins,
+        )
+        self._journal.begin(key)
+        outcome = self._isolated(trial)
+        self._journal.end(key, outcome)
+        return outcome
+
+    def _isolated(self, trial: Trial) -> Outcome:
+        result = self._once(trial)
+        if isinstance(result, Died):
+            # A crash may be the fault of something else in the process: it is believed when it comes again.
+            again = self._once(trial)
+            if not isinstance(again, Died):
+                result = again
+        return _outcome_of(result)
+
+    def _once(self, trial: Trial) -> Result:
+        self.findings.trials += 1
+        limit = max(SHORTEST_LIMIT, LONGEST_SHARE_OF_BUDGET * self._budget.left)
+        limit = max(1.0, min(limit, self._budget.left))
+        return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
+
+    def _reserve(self) -> float:
+        """Seconds to keep for the confirmation of the best set so far: two processes for each root in it."""
+        total = 0.0
+        for root in self._profile.roots:
+            chosen = self.chosen(root)
+            conversions = sum(each.outcome.conversion_seconds for each in chosen if isinstance(each.outcome, Converted))
+            if chosen:
+                total += 2.0 * (1.5 * conversions + MEASURING_SECONDS)
+        return min(total, 0.5 * self._budget.seconds)
+
+    def chosen(self, root: RootProfile, without: Sequence[str] = ()) -> list[Attempt]:
+        """The best set of proven attempts for one root, leaving out the paths in ``without``."""
+        proven = [
+            attempt
+            for candidate in self.findings.candidates
+            if candidate.root is root and candidate.path not in without
+            if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
+        ]
+        conflicts = [
+            (i, j)
+            for i, one in enumerate(proven)
+            for j, other in enumerate(proven)
+            if i != j and contains(one.candidate, other.candidate)
+        ]
+        return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
+
+    def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:
+        self.findings.passed[id(candidate)] = (reason, detail)
+
+
+def _has_hooks_inside(candidate: Candidate) -> bool:
+    return any(sub._forward_pre_hooks or sub._forward_post_hooks for sub in candidate.layer.sublayers())
+
+
+def _another_try_may_help(outcome: Outcome) -> bool:
+    """Whether other options of the same engine may cure it: what went wrong lies behind the export."""
+    if isinstance(outcome, Failed):
+        return outcome.exported
+    return isinstance(outcome, (Wrong, Crashed))
+
+
+def _outcome_of(result: Result) -> Outcome:
+    if isinstance(result, Finished):
+        outcome: Outcome = msgspec.convert(result.value, Outcome)  # type: ignore[arg-type]
+        if isinstance(outcome, Failed) and not outcome.evidence:
+            return msgspec.structs.replace(outcome, evidence=result.log)
+        return outcome
+    if isinstance(result, Raised):
+        last = result.error.strip().splitlines()[-1]
+        return Failed(detail=f"the trial raised {last}", evidence=result.error, inputs=None, exported=False)
+    if isinstance(result, Stopped):
+        return TimedOut(detail=f"stopped after {result.limit}", evidence=result.log)
+    return Crashed(detail=f"the process ended with {result.how}, twice", evidence=result.log)

@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import paddle
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks() -> Iterator[None]:
+    """Each test leaves Paddle's classes as it found them."""
+    before = {name: paddle.nn.Layer.__dict__[name] for name in ("__call__", "__setattr__", "train")}
+    yield
+    assert {name: paddle.nn.Layer.__dict__[name] for name in before} == before
