@@ -46,4 +46,4 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
         raise ScriptError(
             "The callable calls no Layer in inference.", "Profile the code that calls the model, without training it."
         )
-    return Session(profile=seen, options=wanted, script=None, script_seconds=seconds).plan()
+    return Session(profile=seen, options=wanted, script=None, script_seconds=seconds).make_plan()

@@ -171,7 +171,7 @@ def _mapping(structure: Mapping, parts: list[Any]) -> Any:
 
 def _record(structure: Record, parts: list[Any]) -> Any:
     # Not through __init__, which may check, convert or compute.
-    made = structure.kind.__new__(structure.kind)
+    made: Any = object.__new__(structure.kind)
     for name, part in zip(structure.keys, parts, strict=True):
         object.__setattr__(made, name, part)
     return made

@@ -51,7 +51,7 @@ MOST_RESTARTS = 50
 @click.option(
     "--rerun",
     is_flag=True,
-    help="Where trials can't be isolated (GPU, threads): try them in the script's process, and run the script again after a crash.",
+    help="Without isolation (GPU, threads), try in the script's process; run it again after a crash.",
 )
 @script_arguments
 def command(

@@ -76,7 +76,7 @@ def _profile(job: Job, directory: Path) -> Outcome:
         rerun=job.rerun,
     )
     try:
-        made = session.plan()
+        made = session.make_plan()
     finally:
         _clear_progress(job)
     plan.save(made, directory / PLAN)

@@ -119,7 +119,7 @@ def _module_specification(name: str) -> importlib.machinery.ModuleSpec:
 
 def _become_main(main: ModuleType) -> None:
     main.__dict__.setdefault("__builtins__", __builtins__)
-    main.__dict__["__annotations__"] = {}
+    main.__annotations__ = {}
     sys.modules["__main__"] = main
 
 

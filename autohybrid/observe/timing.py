@@ -104,7 +104,7 @@ def measured_hook_cost(repeats: int = 300) -> HookCost:
 
 
 class Hooks:
-    """Pre- and post-hooks on Layers, in place between ``__enter__`` and ``__exit__``; only this thread's calls count."""
+    """Pre- and post-hooks on Layers, in place within ``with``; only this thread's calls count."""
 
     def __init__(self, layers: dict[str, Any], wait: Callable[[], None] | None = None) -> None:
         self._paths = list(layers)

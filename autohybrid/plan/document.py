@@ -24,7 +24,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all parts: immutable, keyword-only, and strict about fields it doesn't know."""
 
 
-class Environment(Document):
+class Environment(Document, frozen=True):
     """Where the measurements were made."""
 
     autohybrid: str
@@ -37,7 +37,7 @@ class Environment(Document):
     math_threads: Count
 
 
-class Script(Document):
+class Script(Document, frozen=True):
     """What was profiled: ``command`` as it was given, the working directory's name isn't kept."""
 
     command: list[str]
@@ -45,7 +45,7 @@ class Script(Document):
     exit_code: int
 
 
-class Settings(Document):
+class Settings(Document, frozen=True):
     """What the search was told, as far as it decides what a plan may contain."""
 
     engines: list[str]
@@ -56,7 +56,7 @@ class Settings(Document):
     isolation: str
 
 
-class Place(Document):
+class Place(Document, frozen=True):
     """A place in the source."""
 
     file: str
@@ -64,7 +64,7 @@ class Place(Document):
     function: str
 
 
-class Samples(Document):
+class Samples(Document, frozen=True):
     """Two interleaved series: ``eager[i]`` was measured beside ``hybrid[i]``, in one process."""
 
     eager: list[Seconds]
@@ -74,7 +74,7 @@ class Samples(Document):
         return stats.compare(self.eager, self.hybrid)
 
 
-class Equality(Document):
+class Equality(Document, frozen=True):
     """How far converted and eager answers were apart, over all values compared.
 
     ``error`` is the largest |hybrid - eager|, ``limit`` what the tolerance allowed at that element, ``noise`` how far
@@ -88,7 +88,7 @@ class Equality(Document):
     inputs_compared: Count
 
 
-class RankedLayer(Document):
+class RankedLayer(Document, frozen=True):
     """One row of the ranking: where the time of the inference calls goes."""
 
     path: str
@@ -103,7 +103,7 @@ class RankedLayer(Document):
     source: Place | None
 
 
-class Region(Document):
+class Region(Document, frozen=True):
     """A candidate that the plan converts.
 
     ``inputs`` are the argument structures to convert for. ``measured_on`` is the path whose trial stands for this
@@ -130,7 +130,7 @@ class Region(Document):
     extra_memory: Count
 
 
-class Rejected(Document):
+class Rejected(Document, frozen=True):
     """A Layer or an attempt that was passed over, and why.
 
     ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the inference time that it
@@ -151,7 +151,7 @@ class Rejected(Document):
     reproduce: str
 
 
-class Confirmation(Document):
+class Confirmation(Document, frozen=True):
     """Baseline against hybrid on the whole root, each entry of ``processes`` measured in a process of its own."""
 
     processes: list[Samples]
@@ -165,7 +165,7 @@ class Confirmation(Document):
         return self.comparison().verdict(self.min_gain)
 
 
-class Model(Document):
+class Model(Document, frozen=True):
     """One root: its structure, where its time goes, what was chosen and what was not."""
 
     id: str
@@ -183,7 +183,7 @@ class Model(Document):
     confirmation: Confirmation | None
 
 
-class Plan(Document):
+class Plan(Document, frozen=True):
     """A whole plan, as in ``plan.json``."""
 
     schema_version: int

@@ -104,9 +104,9 @@ def _running_statistics(layer: Any) -> None:
 
 
 def _with_subclasses(kind: type) -> set[type]:
-    found = {kind}
-    for sub in kind.__subclasses__():
-        found |= _with_subclasses(sub)
+    found: set[type] = {kind}
+    for below in kind.__subclasses__():
+        found |= _with_subclasses(below)
     return found
 
 

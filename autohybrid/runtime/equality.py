@@ -143,7 +143,7 @@ def noise_of(
     for one, other in zip(answer, moved, strict=True):
         if not paddle.is_floating_point(one) or list(one.shape) != list(other.shape):
             continue
-        gap = np.abs(np.asarray(as_array(one) - as_array(other), dtype=np.float64))
+        gap = np.abs(as_array(one).astype(np.float64) - as_array(other).astype(np.float64))
         largest = max(largest, float(np.nanmax(gap)) if gap.size else 0.0)
     return largest
 

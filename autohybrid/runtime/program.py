@@ -76,7 +76,8 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
         self._answer = answer
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        return self.called(tensors)
+        outputs: list[Tensor] = self.called(tensors)
+        return outputs
 
     # Paddle rewrites the source of what it traces. Ours needs none of that; the user's function does, so that it
     # is handed to Paddle's converter by name.

@@ -1,4 +1,4 @@
-"""A region at run time: stands in the place of a Layer's function and answers from a proven conversion or from eager."""
+"""A region at run time: stands in a Layer's function's place, answers from a proven conversion or from eager."""
 
 from __future__ import annotations
 
@@ -302,6 +302,6 @@ def _with_gradients(recipe: Recipe, structure: Structure, variant: Variant, tens
     anchor.stop_gradient = False
     results = _Recomputed.apply(anchor, _GradientRun(recipe, structure, variant, tensors), *tensors)
     outputs = list(results) if isinstance(results, (list, tuple)) else [results]
-    for output, differentiable in zip(outputs, answer.computed(answer.differentiable), strict=True):  # type: ignore[arg-type]
+    for output, differentiable in zip(outputs, answer.computed(answer.differentiable), strict=True):
         output.stop_gradient = not differentiable
     return outputs

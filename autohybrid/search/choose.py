@@ -38,7 +38,7 @@ def best_set(savings: Sequence[float], conflicts: Sequence[tuple[int, int]]) -> 
         c=[-savings[index] / scale for index in useful],
         constraints=constraints,
         bounds=Bounds(0.0, 1.0),
-        integrality=np.ones(len(useful)),
+        integrality=np.ones(len(useful), dtype=np.int64),
         options={"mip_rel_gap": 0.0},
     )
     if result.x is None:

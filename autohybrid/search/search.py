@@ -142,7 +142,7 @@ class Search:
             findings.candidates += candidates_of(self._profile, root)
         groups: dict[Any, list[Candidate]] = defaultdict(list)
         for candidate in findings.candidates:
-            groups[(id(candidate.root), *likeness(candidate))].append(candidate)
+            groups[(id(candidate.root), likeness(candidate))].append(candidate)
         for group in groups.values():
             together = sum(candidate.share for candidate in group)
             for candidate in group:
@@ -336,7 +336,7 @@ def _another_try_may_help(outcome: Outcome) -> bool:
 
 def _outcome_of(result: Result) -> Outcome:
     if isinstance(result, Finished):
-        outcome: Outcome = msgspec.convert(result.value, Outcome)  # type: ignore[arg-type]
+        outcome: Outcome = msgspec.convert(result.value, Outcome)
         if isinstance(outcome, Failed) and not outcome.evidence:
             return msgspec.structs.replace(outcome, evidence=result.log)
         return outcome

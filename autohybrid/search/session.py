@@ -40,7 +40,7 @@ CONFIRMATION_LIMIT = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One search with what it needs; :meth:`plan` does it.
+    """One search with what it needs; :meth:`make_plan` does it.
 
     Args:
         profile: what was observed.
@@ -64,7 +64,7 @@ class Session:
     reproductions: dict[str, str] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
-    def plan(self) -> plan.Plan:
+    def make_plan(self) -> plan.Plan:
         """Ranks, tries, chooses, confirms.
 
         Raises:
