@@ -12,6 +12,7 @@ import io
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,15 @@ def _declare_shapes(wrapped: Any, shapes: Sequence[Sequence[int]]) -> None:
 
 @contextlib.contextmanager
 def _contained() -> Iterator[None]:
+    home = import_module("paddle.incubate.jit.inference_decorator")
+    original = home.create_predictor
+
+    def quiet(config: Any) -> Any:
+        # The wrapper has no parameter for it, but looks this function up at each export.
+        config.disable_glog_info()
+        return original(config)
+
+    home.create_predictor = quiet
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,6 +123,8 @@ def _contained() -> Iterator[None]:
     except BaseException:
         _forget_failed_program()
         raise
+    finally:
+        home.create_predictor = original
 
 
 def _forget_failed_program() -> None:

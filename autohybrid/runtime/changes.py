@@ -103,8 +103,8 @@ def _running_statistics(layer: Any) -> None:
         counter.wrote(list(layer._buffers.values()))
 
 
-def _with_subclasses(kind: type) -> set[type]:
-    found: set[type] = {kind}
+def _with_subclasses(kind: Any) -> set[Any]:
+    found: set[Any] = {kind}
     for below in kind.__subclasses__():
         found |= _with_subclasses(below)
     return found

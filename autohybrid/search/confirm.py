@@ -18,7 +18,10 @@ from autohybrid.search.sampling import interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten
 
-CALLS_TO_PROVE = 8
+ROUNDS_TO_PROVE = 4
+"""Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
+
+FEWEST_PAIRS = 20
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +50,11 @@ class Confirmation:
     def conduct(self) -> Confirmed:
         layer = self.root.layer
         placed = [attach.place(layer, region, self.tolerance, attach.DEFAULT_PROOFS) for region in self.regions]
-        for _ in range(CALLS_TO_PROVE):
+        for _ in range(ROUNDS_TO_PROVE):
             for call in self.root.kept:
                 _answer(layer, call)
+            if all(region.hybrid_calls for region in placed):
+                break
         idle = {each.path: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
         found = self._compared(placed)
         samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
@@ -90,7 +95,7 @@ class Confirmation:
             with _lifted(placed):
                 calls()
 
-        return interleaved(baseline, calls, min_gain=self.min_gain, seconds=self.measuring_seconds)
+        return interleaved(baseline, calls, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS)
 
 
 def _answer(layer: Any, call: KeptCall) -> Any:

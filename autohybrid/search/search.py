@@ -23,17 +23,17 @@ from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.trial import Trial, inputs_of
 
-OPTIMISTIC_GAIN = 5.0
-"""The gain that an untried candidate is credited with when the search decides where to look next."""
+OPTIMISM = 1.2
+"""How many times the gain of a converted parent its parts are credited with before they have been tried."""
 
-WORTH_DESCENDING = 0.05
+WORTH_DESCENDING = 0.06
 """Parts of a converted parent are tried only if they could together save this share of the time more than it does."""
 
-LONGEST_SHARE_OF_BUDGET = 0.35
+LONGEST_SHARE_OF_BUDGET = 0.5
 """Of the budget that is left, what a single trial may take."""
 
 SHORTEST_LIMIT = 8.0
-MEASURING_SECONDS = 3.0
+MEASURING_SECONDS = 2.0
 
 Progress = Callable[[str], None]
 
@@ -192,8 +192,8 @@ class Search:
         best = self.findings.best_attempt(candidate)
         if best is None or not best.proven(self._options.min_gain):
             return 1.0
-        hoped = sum(each.share for each in below) * (1.0 - 1.0 / OPTIMISTIC_GAIN)
-        surplus = hoped - best.saving
+        hoped = sum(each.share for each in below) * (1.0 - 1.0 / (OPTIMISM * best.speedup))
+        surplus = hoped - candidate.share * (1.0 - 1.0 / best.speedup)
         return surplus if surplus > WORTH_DESCENDING else 0.0
 
     def _consider(self, candidate: Candidate) -> None:

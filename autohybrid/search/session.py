@@ -20,7 +20,7 @@ from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, source_hash, structure_lines
 from autohybrid.search import isolation as isolated
 from autohybrid.search.candidates import Candidate, contains
-from autohybrid.search.confirm import Confirmation, Confirmed
+from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
 from autohybrid.search.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
@@ -35,7 +35,6 @@ CLEAR_GAIN = 1.5
 
 PROCESSES_IF_CLEAR = 2
 PROCESSES_IF_CLOSE = 5
-CONFIRMATION_LIMIT = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,6 +185,8 @@ class Session:
                 )
             # What is known to be at fault goes; else what contributes least.
             guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.path]
+            if verdict.all_guilty:
+                guilty = [each.candidate.path for each in search.chosen(root)]
             for path in guilty:
                 dropped[path] = verdict.why
 
@@ -197,18 +198,23 @@ class Session:
             regions=regions,
             tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
             min_gain=self.options.min_gain,
-            measuring_seconds=2.0 * MEASURING_SECONDS,
+            measuring_seconds=MEASURING_SECONDS,
         )
         processes: list[plan.Samples] = []
         equality: plan.Equality | None = None
         wanted = 1
         while len(processes) < wanted:
             if processes and budget.left <= 0.0:
-                return _Verdict(confirmation=None, why="the budget ended before its gain was confirmed")
-            limit = max(CONFIRMATION_LIMIT / 4, min(CONFIRMATION_LIMIT, budget.left))
-            result = isolation.run(work.conduct, seconds=limit, memory=memory)
+                if wanted == PROCESSES_IF_CLEAR:
+                    break
+                return _Verdict(
+                    confirmation=confirmation, all_guilty=True, why="the budget ended before its gain was confirmed"
+                )
+            result = isolation.run(work.conduct, seconds=_confirmation_limit(root, regions), memory=memory)
             if not isinstance(result, Finished):
-                return _Verdict(confirmation=None, why=f"confirming it together ended with: {_shown(result)}")
+                return _Verdict(
+                    confirmation=None, all_guilty=True, why=f"confirming it together ended with: {_shown(result)}"
+                )
             found = msgspec.convert(result.value, Confirmed)
             if found.idle:
                 return _Verdict(
@@ -244,7 +250,15 @@ class _Verdict:
     confirmation: plan.Confirmation | None
     holds: bool = False
     guilty: tuple[str, ...] = ()
+    all_guilty: bool = False
     why: str = ""
+
+
+def _confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> float:
+    """Seconds after which a confirmation counts as hanging: three times what it should take."""
+    conversions = sum(region.conversion_seconds for region in regions)
+    calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
+    return 3.0 * (conversions + calls + MEASURING_SECONDS) + 10.0
 
 
 def _worse(one: plan.Equality | None, other: plan.Equality) -> plan.Equality:
