@@ -107,7 +107,7 @@ def _declare_shapes(wrapped: Any, shapes: Sequence[Sequence[int]]) -> None:
 
 @contextlib.contextmanager
 def _contained() -> Iterator[None]:
-    home = import_module("paddle.incubate.jit.inference_decorator")
+    home: Any = import_module("paddle.incubate.jit.inference_decorator")
     original = home.create_predictor
 
     def quiet(config: Any) -> Any:

@@ -6,7 +6,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -235,7 +235,11 @@ def _profile_of(root: _Root) -> RootProfile | None:
     typical = {kind: _typical_seconds(inference, kind) for kind in {call.kind for call in inference}}
     # A hooked call counts for what it would have taken without hooks.
     seconds = sum(typical[call.kind] if call.hooked else call.seconds for call in inference)
-    kept = [kept for kind in root.kinds.values() for kept in kind.kept]
+    kept = [
+        replace(each, weight=sum(call.kind == kind.number for call in inference) / len(kind.kept))
+        for kind in root.kinds.values()
+        for each in kind.kept
+    ]
     return RootProfile(
         layer=root.layer,
         places=tuple([Place(file=file, line=line, function=name) for file, line, name in root.places]),

@@ -12,12 +12,13 @@ from autohybrid.structure import Structure, Tensor, rebuild
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptCall:
-    """One real call of a root, its Tensors cloned before the call."""
+    """One real call of a root, its Tensors cloned before the call. ``weight`` is how many calls it stands for."""
 
     arguments: Structure
     tensors: Sequence[Tensor]
     gradients: bool
     training: bool
+    weight: float = 1.0
 
     def fresh_arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments again, with clones of the Tensors, so that a call may change them."""

@@ -9,7 +9,9 @@ either moved, the region looks closely (:class:`Snapshot`).
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,6 @@ import paddle
 from autohybrid.structure import Tensor
 
 _LAYER_SETTERS = (
-    "__setattr__",
     "__delattr__",
     "add_parameter",
     "add_sublayer",
@@ -33,20 +34,29 @@ _LAYER_SETTERS = (
 )
 
 
+LOG_LENGTH = 1 << 16
+"""Changes that are remembered one by one; a region that missed more than these takes it that it has changed."""
+
+
 class _Counter:
-    """The process-wide change counter, and which Tensors were written without leaving a mark."""
+    """The process-wide change counter, and which objects the latest changes were made to."""
 
     def __init__(self) -> None:
         self.value = 0
-        self.written: dict[int, int] = {}
+        self._log: deque[int] = deque(maxlen=LOG_LENGTH)
 
-    def moved(self) -> None:
-        self.value += 1
+    def changed(self, *objects: Any) -> None:
+        """Notes that Layers or Tensors were changed in a way that leaves no mark on them."""
+        for each in objects:
+            self._log.append(id(each))
+            self.value += 1
 
-    def wrote(self, tensors: Iterator[Tensor] | Sequence[Tensor]) -> None:
-        self.value += 1
-        for tensor in tensors:
-            self.written[id(tensor)] = self.value
+    def since(self, value: int) -> list[int] | None:
+        """The ids of what was changed after the counter stood at ``value``; None when that isn't known any more."""
+        missed = self.value - value
+        if missed > len(self._log):
+            return None
+        return list(itertools.islice(reversed(self._log), missed))
 
 
 counter = _Counter()
@@ -72,22 +82,35 @@ def unwatch() -> None:
         if _users == 0:
             while _undo:
                 _undo.pop()()
-            counter.written.clear()
 
 
 def _install() -> None:
+    _patch(paddle.nn.Layer, "__setattr__", _assigned, before=True)
     for name in _LAYER_SETTERS:
-        _patch(paddle.nn.Layer, name, lambda _self: counter.moved())
+        _patch(paddle.nn.Layer, name, lambda layer, *_: counter.changed(layer))
     for name in ("set_value", "copy_"):
         if hasattr(paddle.Tensor, name):
-            _patch(paddle.Tensor, name, lambda tensor: counter.wrote([tensor]))
+            _patch(paddle.Tensor, name, lambda tensor, *_: counter.changed(tensor))
     for optimizer in _with_subclasses(paddle.optimizer.Optimizer):
         for name in ("step", "minimize"):
             if name in optimizer.__dict__:
-                _patch(optimizer, name, lambda it: counter.wrote(list(_optimized(it))))
+                _patch(optimizer, name, lambda it, *_: counter.changed(*_optimized(it)))
     for norm in _with_subclasses(paddle.nn.layer.norm._BatchNormBase) | {paddle.nn.BatchNorm}:
         if "forward" in norm.__dict__:
             _patch(norm, "forward", _running_statistics)
+
+
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+def _assigned(layer: Any, name: str, value: Any) -> None:
+    # Some of Paddle's own Layers assign the same string to themselves at every call.
+    old = layer.__dict__.get(name, _plain_nothing)
+    if not (type(value) in _PLAIN and type(old) is type(value) and old == value):
+        counter.changed(layer)
+
+
+_plain_nothing = object()
 
 
 def _optimized(optimizer: Any) -> Iterator[Tensor]:
@@ -98,9 +121,9 @@ def _optimized(optimizer: Any) -> Iterator[Tensor]:
             yield entry
 
 
-def _running_statistics(layer: Any) -> None:
+def _running_statistics(layer: Any, *_: Any) -> None:
     if layer.training:
-        counter.wrote(list(layer._buffers.values()))
+        counter.changed(*layer._buffers.values())
 
 
 def _with_subclasses(kind: Any) -> set[Any]:
@@ -110,12 +133,16 @@ def _with_subclasses(kind: Any) -> set[Any]:
     return found
 
 
-def _patch(owner: type, name: str, notice: Callable[[Any], None]) -> None:
+def _patch(owner: type, name: str, notice: Callable[..., None], before: bool = False) -> None:
+    """Has ``notice`` called with each call's arguments, behind the original or before it."""
     own = name in owner.__dict__
     original = getattr(owner, name)
 
     @functools.wraps(original)
     def noticing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if before:
+            notice(self, *args)
+            return original(self, *args, **kwargs)
         try:
             return original(self, *args, **kwargs)
         finally:
@@ -138,6 +165,7 @@ def _patch(owner: type, name: str, notice: Callable[[Any], None]) -> None:
 class Snapshot:
     """What a conversion of ``layer`` depended on, besides the call's arguments."""
 
+    members: frozenset[int]
     tensors: tuple[Tensor, ...]
     pointers: tuple[tuple[int, str, tuple[int, ...]], ...]
     version: int
@@ -147,19 +175,33 @@ class Snapshot:
 
     @classmethod
     def of(cls, layer: Any) -> Snapshot:
-        tensors = tuple(_state_tensors(layer))
+        family = _family(layer)
+        tensors = tuple(_state_tensors(family))
         return cls(
+            members=frozenset([id(each) for each in (*family, *tensors)]),
             tensors=tensors,
             pointers=tuple([_pointer(tensor) for tensor in tensors]),
             version=sum([tensor.inplace_version for tensor in tensors]),
             count=counter.value,
-            attributes=tuple(_attributes(layer)),
-            training=any(sub.training for sub in _family(layer)),
+            attributes=tuple(_attributes(family)),
+            training=any(sub.training for sub in family),
         )
 
     def looks_unchanged(self) -> bool:
         """The check of every call: neither the counter nor any in-place version moved."""
         return counter.value == self.count and sum([t.inplace_version for t in self.tensors]) == self.version
+
+    def concerns_us(self) -> bool:
+        """Whether anything that was noted since is a Layer or a Tensor of ours, or an in-place version moved."""
+        noted = counter.since(self.count)
+        if noted is None or not self.members.isdisjoint(noted):
+            return True
+        return bool(sum([tensor.inplace_version for tensor in self.tensors]) != self.version)
+
+    def was_written(self) -> bool:
+        """Whether one of the Tensors was written without a mark."""
+        noted = counter.since(self.count)
+        return noted is None or not {id(tensor) for tensor in self.tensors}.isdisjoint(noted)
 
     def what_changed(self, now: Snapshot) -> str:
         """The full check against a newer snapshot; empty when nothing that matters differs."""
@@ -169,7 +211,7 @@ class Snapshot:
             return "a parameter or buffer was replaced"
         if self.pointers != now.pointers or self.version != now.version:
             return "weights changed"
-        if any(counter.written.get(id(tensor), 0) > self.count for tensor in self.tensors):
+        if self.was_written():
             return "weights changed"
         if self.training != now.training:
             return "training mode changed"
@@ -182,8 +224,8 @@ def _family(layer: Any) -> list[Any]:
     return [layer, *layer.sublayers()]
 
 
-def _state_tensors(layer: Any) -> Iterator[Tensor]:
-    for sub in _family(layer):
+def _state_tensors(family: Sequence[Any]) -> Iterator[Tensor]:
+    for sub in family:
         yield from [tensor for tensor in sub._parameters.values() if tensor is not None]
         yield from [tensor for tensor in sub._buffers.values() if tensor is not None]
 
@@ -196,8 +238,8 @@ def _pointer(tensor: Tensor) -> tuple[int, str, tuple[int, ...]]:
 _NOT_STATE = frozenset({"_parameters", "_buffers", "training", "forward", "_full_name", "_helper", "_dtype"})
 
 
-def _attributes(layer: Any) -> Iterator[Any]:
-    for sub in _family(layer):
+def _attributes(family: Sequence[Any]) -> Iterator[Any]:
+    for sub in family:
         yield id(sub)
         for name, value in sub.__dict__.items():
             if name in _NOT_STATE:
@@ -205,7 +247,7 @@ def _attributes(layer: Any) -> Iterator[Any]:
             if name == "_sub_layers":
                 yield tuple([(key, id(child)) for key, child in value.items()])
             elif name in ("_forward_pre_hooks", "_forward_post_hooks"):
-                yield 0 if sub is layer else len(value)
+                yield 0 if sub is family[0] else len(value)
             else:
                 yield (name, _comparable(value))
 

@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import paddle
@@ -133,6 +134,9 @@ class Region:
         return ""
 
     def _look_closely(self) -> None:
+        if not self._snapshot.concerns_us():
+            self._snapshot = replace(self._snapshot, count=changes.counter.value)
+            return
         now = changes.Snapshot.of(self.recipe.layer)
         if self._snapshot.what_changed(now):
             for variant in self.variants:

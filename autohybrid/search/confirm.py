@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
 from autohybrid.runtime.region import Region as LiveRegion
-from autohybrid.search.sampling import interleaved
+from autohybrid.search.sampling import duration, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten
 
@@ -79,23 +79,29 @@ class Confirmation:
         return worst
 
     def _eager(self, call: KeptCall, tensors: Sequence[Tensor]) -> list[Tensor]:
-        moved = KeptCall(arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training)
+        moved = replace(call, tensors=tensors)
         return _tensors(_answer(self.root.layer, moved))
 
     def _measured(self, placed: Sequence[LiveRegion]) -> Samples:
+        """Seconds per root call, the kept calls weighted as the script makes them."""
         layer = self.root.layer
-        prepared = [(call, call.fresh_arguments()) for call in self.root.kept]
+        weights = sum(call.weight for call in self.root.kept)
+        prepared = [(call, call.weight / weights, *call.fresh_arguments()) for call in self.root.kept]
 
-        def calls() -> None:
-            for call, (args, kwargs) in prepared:
+        def hybrid() -> float:
+            seconds = 0.0
+            for call, weight, args, kwargs in prepared:
                 with paddle.set_grad_enabled(call.gradients):
-                    layer(*args, **kwargs)
+                    seconds += weight * duration(lambda args=args, kwargs=kwargs: layer(*args, **kwargs))  # type: ignore[misc]
+            return seconds
 
-        def baseline() -> None:
+        def baseline() -> float:
             with _lifted(placed):
-                calls()
+                return hybrid()
 
-        return interleaved(baseline, calls, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS)
+        return interleaved(
+            baseline, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS
+        )
 
 
 def _answer(layer: Any, call: KeptCall) -> Any:

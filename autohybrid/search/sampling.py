@@ -15,30 +15,29 @@ SHORTEST_SAMPLE = 1e-3
 
 
 def interleaved(
-    eager: Callable[[], Any],
-    hybrid: Callable[[], Any],
+    eager: Callable[[], float],
+    hybrid: Callable[[], float],
     *,
     min_gain: float,
     seconds: float,
     fewest: int = FEWEST_PAIRS,
     most: int = MOST_PAIRS,
 ) -> Samples:
-    """Times both in turn, swapping who goes first from pair to pair.
+    """Measures both in turn, swapping who goes first from pair to pair; each gives one duration in seconds.
 
     Ends when the verdict against ``min_gain`` is clear, after ``most`` pairs, or when ``seconds`` are used up (but
     not before ``fewest`` pairs).
     """
-    repeats = _repeats(eager, hybrid)
     samples = Samples(eager=[], hybrid=[])
     deadline = clock() + seconds
     while len(samples.eager) < most:
         if len(samples.eager) % 2:
-            later = _timed(hybrid, repeats)
-            samples.eager.append(_timed(eager, repeats))
+            later = hybrid()
+            samples.eager.append(eager())
             samples.hybrid.append(later)
         else:
-            samples.eager.append(_timed(eager, repeats))
-            samples.hybrid.append(_timed(hybrid, repeats))
+            samples.eager.append(eager())
+            samples.hybrid.append(hybrid())
         if len(samples.eager) < fewest:
             continue
         if clock() > deadline or samples.comparison().verdict(min_gain) in ("faster", "slower"):
@@ -46,12 +45,14 @@ def interleaved(
     return samples
 
 
-def _repeats(*actions: Callable[[], Any]) -> int:
-    shortest = min(min(_timed(action, 1) for _ in range(3)) for action in actions)
+def repeats_for(*actions: Callable[[], Any]) -> int:
+    """How often the quickest of ``actions`` must be repeated to make a sample of ``SHORTEST_SAMPLE``."""
+    shortest = min(min(duration(action) for _ in range(3)) for action in actions)
     return max(1, round(SHORTEST_SAMPLE / max(shortest, 1e-7)))
 
 
-def _timed(action: Callable[[], Any], repeats: int) -> float:
+def duration(action: Callable[[], Any], repeats: int = 1) -> float:
+    """Seconds that one ``action`` takes, over so many repeats."""
     synchronize()
     started = clock()
     for _ in range(repeats):

@@ -203,10 +203,11 @@ class Session:
         processes: list[plan.Samples] = []
         equality: plan.Equality | None = None
         wanted = 1
+        confirmation: plan.Confirmation | None = None
         while len(processes) < wanted:
             if processes and budget.left <= 0.0:
                 if wanted == PROCESSES_IF_CLEAR:
-                    break
+                    break  # one process is enough for a gain that is clear
                 return _Verdict(
                     confirmation=confirmation, all_guilty=True, why="the budget ended before its gain was confirmed"
                 )

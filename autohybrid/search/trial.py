@@ -24,7 +24,7 @@ from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
-from autohybrid.search.sampling import interleaved
+from autohybrid.search.sampling import duration, interleaved, repeats_for
 from autohybrid.structure import flatten
 
 
@@ -142,8 +142,13 @@ class Trial:
             return region(*args, **kwargs)
 
         with paddle.set_grad_enabled(call.gradients):
-            hybrid()
-            return interleaved(eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds)
+            repeats = repeats_for(eager, hybrid)
+            return interleaved(
+                lambda: duration(eager, repeats),
+                lambda: duration(hybrid, repeats),
+                min_gain=self.min_gain,
+                seconds=self.measuring_seconds,
+            )
 
 
 def _proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
