@@ -79,8 +79,12 @@ def _model_sentence(model: Model) -> str:
 
 
 def listed(model: Model) -> list[Rejected]:
-    """The rejections worth a line of their own."""
-    return [row for row in model.rejected if row.reason not in UNINTERESTING]
+    """The rejections worth a line of their own; what failed in the same way with other options is named once."""
+    found: dict[tuple[str, str], Rejected] = {}
+    for row in model.rejected:
+        if row.reason not in UNINTERESTING:
+            found.setdefault((row.path, row.reason), row)
+    return list(found.values())
 
 
 def counted(model: Model) -> dict[str, int]:

@@ -21,6 +21,7 @@ Run it from the directory in which the script was profiled; it uses random input
 
 import runpy
 import sys
+import tempfile
 
 import paddle
 from paddle.jit.dy2static import Call
@@ -104,7 +105,7 @@ def reproduce(root):
     first, second = inputs(0), inputs(1)
     with paddle.no_grad():
         expected = [flat(first), flat(second)]
-        flat = paddle.incubate.jit.inference(flat, **OPTIONS)
+        flat = paddle.incubate.jit.inference(flat, save_model_dir=tempfile.mkdtemp(), **OPTIONS)
         for eager, given in zip(expected, [first, second]):
             got = flat(given)
             for one, other in zip(eager, got if isinstance(got, list) else [got]):

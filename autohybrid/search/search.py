@@ -77,11 +77,8 @@ class Attempt:
 
     @property
     def saving(self) -> float:
-        """The share of all inference time that it saves, by its lower confidence limit."""
-        if not isinstance(self.outcome, Converted):
-            return 0.0
-        low = self.outcome.samples.comparison().low
-        return self.candidate.share * (1.0 - 1.0 / low) if low > 0.0 else 0.0
+        """The share of all inference time that it saves."""
+        return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
 
 
 @dataclass(slots=True, kw_only=True)
