@@ -60,6 +60,8 @@ class IncubateEngine:
         self.check_options(request.options)
         options = dict(request.options)
         deleted = [*_OWN_DELETED_PASSES, *options.pop("deleted_passes", ())]
+        # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
+        options.setdefault("skip_prune_program", True)
         with _contained():
             wrapped = paddle.incubate.jit.inference(
                 request.program.forward, save_model_dir=str(request.directory), delete_pass_lists=deleted, **options

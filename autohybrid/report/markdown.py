@@ -49,7 +49,14 @@ def _model(model: Model) -> list[str]:
     listed = rows.listed(model)
     if listed:
         shown = [
-            [row.path or "(root)", row.reason, row.detail, f"{row.share:.1%}", rows.place(row.source), row.hint]
+            [
+                row.name,
+                row.first.reason,
+                row.first.detail,
+                f"{row.share:.1%}",
+                rows.place(row.first.source),
+                row.first.hint,
+            ]
             for row in listed
         ]
         parts.append(_table(["not converted", "reason", "detail", "share", "source", "hint"], shown))

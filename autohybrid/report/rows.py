@@ -78,13 +78,34 @@ def _model_sentence(model: Model) -> str:
     )
 
 
-def listed(model: Model) -> list[Rejected]:
-    """The rejections worth a line of their own; what failed in the same way with other options is named once."""
-    found: dict[tuple[str, str], Rejected] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedRow:
+    """Layers that were passed over for the same reason: the first of them, how many, and their share together."""
+
+    first: Rejected
+    layers: int
+    share: float
+
+    @property
+    def name(self) -> str:
+        more = f" and {self.layers - 1} alike" if self.layers > 1 else ""
+        return f"{self.first.path or '(root)'} ({self.first.class_name}){more}"
+
+
+def listed(model: Model) -> list[RejectedRow]:
+    """The rejections worth a line, by share. Layers of one class with one fate are one row, and what failed again with
+    other options isn't repeated."""
+    groups: dict[tuple[str, str, str], dict[str, Rejected]] = {}
     for row in model.rejected:
         if row.reason not in UNINTERESTING:
-            found.setdefault((row.path, row.reason), row)
-    return list(found.values())
+            fate = row.detail.partition(": ")[2] if row.detail.startswith("as ") else row.detail
+            groups.setdefault((row.class_name, row.reason, fate), {}).setdefault(row.path, row)
+    made: dict[tuple[str, str], RejectedRow] = {}
+    for members in groups.values():
+        rows = list(members.values())
+        shown = RejectedRow(first=rows[0], layers=len(rows), share=min(1.0, sum(row.share for row in rows)))
+        made.setdefault((rows[0].path, rows[0].reason), shown)
+    return sorted(made.values(), key=lambda row: -row.share)
 
 
 def counted(model: Model) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from autohybrid.plan import Model, Plan, RankedLayer, Rejected
+from autohybrid.plan import Model, Plan, RankedLayer
 from autohybrid.report import rows
 from autohybrid.stats import median
 
@@ -106,19 +106,18 @@ def _confirmation(model: Model) -> str:
     return f"{table}\n{found.verdict()}, {comparison.pairs} pairs, {len(found.processes)} process(es)"
 
 
-def _rejected(rejected: Sequence[Rejected]) -> str:
+def _rejected(rejected: Sequence[rows.RejectedRow]) -> str:
     if not rejected:
         return ""
     lines = ["Not converted:"]
     for row in rejected[:MOST_REJECTED]:
-        where = f" [{rows.place(row.source)}]" if row.source else ""
-        text = f"{row.share:5.1%}  {row.path or '(root)'} ({row.class_name}): {row.reason}, {row.detail}{where}"
-        lines.append(
-            textwrap.fill(_shortened(text, 3 * WIDTH), WIDTH, initial_indent="  ", subsequent_indent="         ")
-        )
-        if row.hint:
+        where = f" [{rows.place(row.first.source)}]" if row.first.source else ""
+        detail = _shortened(row.first.detail, 2 * WIDTH)
+        text = f"{row.share:6.1%}  {row.name}: {row.first.reason}{', ' if detail else ''}{detail}{where}"
+        lines.append(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 10))
+        if row.first.hint:
             lines.append(
-                textwrap.fill(row.hint, WIDTH, initial_indent="         -> ", subsequent_indent="            ")
+                textwrap.fill(row.first.hint, WIDTH, initial_indent=" " * 10 + "-> ", subsequent_indent=" " * 13)
             )
     if len(rejected) > MOST_REJECTED:
         lines.append(f"  and {len(rejected) - MOST_REJECTED} more, see --format json")

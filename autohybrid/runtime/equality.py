@@ -90,7 +90,7 @@ def _compare_tensors(eager: Tensor, hybrid: Tensor, tolerance: Tolerance) -> Dif
     expected, got = expected[finite], got[finite]
     magnitude = np.abs(expected)
     scale = float(magnitude.max())
-    error = np.abs(got - expected)
+    error = np.abs(np.subtract(got, expected))
     limit = tolerance.atol * scale + tolerance.rtol * magnitude
     # An eager answer of zeros has a limit of zero: then only zeros are equal.
     excess = np.where(error > 0.0, error / np.where(limit > 0.0, limit, np.finfo(np.float64).tiny), 0.0)

@@ -21,7 +21,7 @@ from autohybrid.structure import Tensor, flatten
 ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
-FEWEST_PAIRS = 20
+FEWEST_PAIRS = 12
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.trial import Trial, inputs_of
+from autohybrid.stats import amdahl_ceiling
 
 OPTIMISM = 1.2
 """How many times the gain of a converted parent its parts are credited with before they have been tried."""
@@ -29,11 +30,18 @@ OPTIMISM = 1.2
 WORTH_DESCENDING = 0.06
 """Parts of a converted parent are tried only if they could together save this share of the time more than it does."""
 
-LONGEST_SHARE_OF_BUDGET = 0.5
+LONGEST_SHARE_OF_BUDGET = 0.45
 """Of the budget that is left, what a single trial may take."""
 
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
+
+CLEAR_GAIN = 1.5
+"""A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
+``PROCESSES_IF_CLOSE``: how memory is laid out differs from process to process and moves small gains."""
+
+PROCESSES_IF_CLEAR = 2
+PROCESSES_IF_CLOSE = 3
 
 Progress = Callable[[str], None]
 
@@ -291,13 +299,15 @@ class Search:
         return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
 
     def _reserve(self) -> float:
-        """Seconds to keep for the confirmation of the best set so far: two processes for each root in it."""
+        """Seconds to keep for the confirmation of the best set so far."""
         total = 0.0
         for root in self._profile.roots:
             chosen = self.chosen(root)
             conversions = sum(each.outcome.conversion_seconds for each in chosen if isinstance(each.outcome, Converted))
             if chosen:
-                total += 2.0 * (1.5 * conversions + MEASURING_SECONDS)
+                clear = amdahl_ceiling(sum(each.saving for each in chosen)) > 1.2 * CLEAR_GAIN
+                processes = PROCESSES_IF_CLEAR if clear else PROCESSES_IF_CLOSE
+                total += processes * (1.5 * conversions + MEASURING_SECONDS)
         return min(total, 0.5 * self._budget.seconds)
 
     def chosen(self, root: RootProfile, without: Sequence[str] = ()) -> list[Attempt]:

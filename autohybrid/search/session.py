@@ -27,14 +27,17 @@ from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reasons import hint
 from autohybrid.search.reproduce import reproduction
-from autohybrid.search.search import MEASURING_SECONDS, Attempt, Budget, Findings, Progress, Search
-
-CLEAR_GAIN = 1.5
-"""A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
-``PROCESSES_IF_CLOSE``: how memory is laid out differs from process to process and moves small gains."""
-
-PROCESSES_IF_CLEAR = 2
-PROCESSES_IF_CLOSE = 5
+from autohybrid.search.search import (
+    CLEAR_GAIN,
+    MEASURING_SECONDS,
+    PROCESSES_IF_CLEAR,
+    PROCESSES_IF_CLOSE,
+    Attempt,
+    Budget,
+    Findings,
+    Progress,
+    Search,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,6 +177,9 @@ class Session:
         while True:
             chosen = search.chosen(root, without=list(dropped))
             if not chosen:
+                return _Confirmed(regions=[], confirmation=last, dropped=dropped)
+            if dropped and budget.left <= 0.0:
+                dropped |= {each.candidate.path: "the budget ended before it was confirmed" for each in chosen}
                 return _Confirmed(regions=[], confirmation=last, dropped=dropped)
             regions = [_region(attempt) for attempt in chosen]
             self.progress(f"confirming {len(regions)} region(s) of {root.class_name}, {budget.left:.0f} s left")
