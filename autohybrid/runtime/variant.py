@@ -79,11 +79,11 @@ class Variant:
         Raises whatever the engine raises.
         """
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
-        program.eval()
         directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
         started = clock()
         try:
             with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
+                program.eval()
                 self._executable = self.recipe.engine.convert(
                     Request(
                         program=program,

@@ -16,12 +16,12 @@ from autohybrid.runtime.equality import Difference, Tolerance, difference, judge
 from autohybrid.runtime.region import Region as LiveRegion
 from autohybrid.search.sampling import duration, interleaved
 from autohybrid.search.trial import equality_of
-from autohybrid.structure import Tensor, flatten
+from autohybrid.structure import Tensor, flatten, signature
 
 ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
-FEWEST_PAIRS = 12
+FEWEST_PAIRS = 10
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +85,9 @@ class Confirmation:
     def _measured(self, placed: Sequence[LiveRegion]) -> Samples:
         """Seconds per root call, the kept calls weighted as the script makes them."""
         layer = self.root.layer
-        weights = sum(call.weight for call in self.root.kept)
-        prepared = [(call, call.weight / weights, *call.fresh_arguments()) for call in self.root.kept]
+        calls = _of_each_size(self.root.kept)
+        weights = sum(weight for _, weight in calls)
+        prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
 
         def hybrid() -> float:
             seconds = 0.0
@@ -102,6 +103,16 @@ class Confirmation:
         return interleaved(
             baseline, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS
         )
+
+
+def _of_each_size(kept: Sequence[KeptCall]) -> list[tuple[KeptCall, float]]:
+    """One call of each structure and size, with the weight of all alike: other values take the same time."""
+    found: dict[Any, tuple[KeptCall, float]] = {}
+    for call in kept:
+        key = (call.arguments, signature(call.tensors), tuple([tuple(tensor.shape) for tensor in call.tensors]))
+        first, weight = found.get(key, (call, 0.0))
+        found[key] = (first, weight + call.weight)
+    return list(found.values())
 
 
 def _answer(layer: Any, call: KeptCall) -> Any:

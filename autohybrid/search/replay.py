@@ -42,12 +42,32 @@ def listen(root: RootProfile, layers: dict[str, Any], keep_for: str) -> dict[str
         For each path what was heard, the most frequent argument structure first.
     """
     heard: dict[str, dict[Any, Heard]] = {path: {} for path in layers}
+    if set(layers) == {""} and not root.layer._forward_pre_hooks:
+        # What the root's forward gets is known without a call.
+        for kept in root.kept:
+            _hear(heard[""], kept.arguments, kept.tensors).inputs.append(kept)
+        return _most_frequent_first(heard)
     with _ears(layers, heard, keep_for):
         for kept in root.kept:
             args, kwargs = kept.fresh_arguments()
             with paddle.set_grad_enabled(kept.gradients):
                 root.layer(*args, **kwargs)
+    return _most_frequent_first(heard)
+
+
+def _most_frequent_first(heard: dict[str, dict[Any, Heard]]) -> dict[str, list[Heard]]:
     return {path: sorted(kinds.values(), key=lambda each: -each.calls) for path, kinds in heard.items()}
+
+
+def _hear(kinds: dict[Any, Heard], structure: Structure, tensors: Sequence[Tensor]) -> Heard:
+    key = (structure, signature(tensors))
+    found = kinds.get(key)
+    if found is None:
+        shapes = tuple([tuple(tensor.shape) for tensor in tensors])
+        found = kinds[key] = Heard(arguments=structure, shapes=shapes, first=tensors)
+    found.calls += 1
+    found.shapes = merged(found.shapes, tensors)
+    return found
 
 
 @contextmanager
@@ -69,13 +89,7 @@ def _ears(layers: dict[str, Any], heard: dict[str, dict[Any, Heard]], keep_for: 
 def _listening(forward: Any, kinds: dict[Any, Heard], keeps: bool, layer: Any) -> Any:
     def listening(*args: Any, **kwargs: Any) -> Any:
         tensors, structure = flatten((args, kwargs))
-        key = (structure, signature(tensors))
-        found = kinds.get(key)
-        if found is None:
-            shapes = tuple([tuple(tensor.shape) for tensor in tensors])
-            found = kinds[key] = Heard(arguments=structure, shapes=shapes, first=tensors)
-        found.calls += 1
-        found.shapes = merged(found.shapes, tensors)
+        found = _hear(kinds, structure, tensors)
         if keeps and _is_new(found, tensors):
             found.inputs.append(_kept(structure, tensors, layer))
         return forward(*args, **kwargs)

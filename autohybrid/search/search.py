@@ -36,6 +36,12 @@ LONGEST_SHARE_OF_BUDGET = 0.45
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
 
+CALLS_IN_A_TRIAL = 30
+"""Eager calls that a trial makes at most on the way to its verdict; a slow Layer gets the time for them."""
+
+LEAST_SAVING = 0.005
+"""Layers of one kind that together save less of the time than this aren't converted: it can't be seen on the whole."""
+
 CLEAR_GAIN = 1.5
 """A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
 ``PROCESSES_IF_CLOSE``: how memory is laid out differs from process to process and moves small gains."""
@@ -294,7 +300,9 @@ class Search:
 
     def _once(self, trial: Trial) -> Result:
         self.findings.trials += 1
-        limit = max(SHORTEST_LIMIT, LONGEST_SHARE_OF_BUDGET * self._budget.left)
+        root = trial.candidate.root
+        needed = SHORTEST_LIMIT + CALLS_IN_A_TRIAL * root.seconds / root.calls
+        limit = max(needed, LONGEST_SHARE_OF_BUDGET * self._budget.left)
         limit = max(1.0, min(limit, self._budget.left))
         return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
 
@@ -318,6 +326,10 @@ class Search:
             if candidate.root is root and candidate.path not in without
             if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
         ]
+        together: defaultdict[int, float] = defaultdict(float)
+        for attempt in proven:
+            together[id(self._alike[id(attempt.candidate)])] += attempt.saving
+        proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
         conflicts = [
             (i, j)
             for i, one in enumerate(proven)
