@@ -161,6 +161,14 @@ class Confirmation(Document, frozen=True):
     def comparison(self) -> stats.Comparison:
         return stats.combine([samples.comparison() for samples in self.processes])
 
+    def eager_samples(self) -> list[float]:
+        """Seconds per root call of the baseline, all processes together."""
+        return [sample for samples in self.processes for sample in samples.eager]
+
+    def hybrid_samples(self) -> list[float]:
+        """Seconds per root call with the regions in place, all processes together."""
+        return [sample for samples in self.processes for sample in samples.hybrid]
+
     def verdict(self) -> stats.Verdict:
         return self.comparison().verdict(self.min_gain)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autohybrid.plan import Model, Plan
 from autohybrid.report import rows
+from autohybrid.stats import median
 
 
 def render(plan: Plan) -> str:
@@ -13,11 +14,7 @@ def render(plan: Plan) -> str:
     parts = ["# autohybrid", rows.headline(plan)]
     for model in plan.models:
         parts += _model(model)
-    where = plan.environment
-    parts.append(
-        f"{plan.trials} trials in {plan.search_seconds:.0f} s on {where.processor}, {where.cores} cores, "
-        f"{where.math_threads} math thread(s), {where.device}, Paddle {where.paddle}."
-    )
+    parts.append(rows.measured_where(plan))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -26,25 +23,44 @@ def _model(model: Model) -> list[str]:
     if model.confirmation is not None:
         found = model.confirmation.comparison()
         shown = [
-            ["eager", "1.00x", ""],
-            ["hybrid", f"{found.speedup:.2f}x", f"{found.low:.2f}x to {found.high:.2f}x"],
+            ["eager", f"{median(model.confirmation.eager_samples()) * 1e3:.3g}", "1.00x", ""],
+            [
+                "hybrid",
+                f"{median(model.confirmation.hybrid_samples()) * 1e3:.3g}",
+                f"{found.speedup:.2f}x",
+                f"{found.low:.2f}x to {found.high:.2f}x",
+            ],
         ]
-        parts.append(_table(["whole root", "speedup", f"{found.confidence:.0%} interval"], shown))
+        parts.append(_table([f"whole {model.class_name}", "ms", "speedup", f"{found.confidence:.0%} interval"], shown))
+        parts.append(rows.verdict_line(model.confirmation) + ".")
     if model.regions:
         shown = [
             [
-                row.path,
+                row.name,
                 row.class_name,
-                row.engine,
+                " ".join([row.engine, *(f"{key}={value}" for key, value in row.options.items())]),
                 f"{row.eager * 1e3:.3g}",
                 f"{row.hybrid * 1e3:.3g}",
                 f"{row.comparison.speedup:.2f}x",
                 f"{row.share:.1%}",
+                rows.relative_error(row),
                 f"{row.conversion:.1f}",
+                str(row.break_even or ""),
             ]
-            for row in map(rows.region_row, model.regions)
+            for row in rows.region_rows(model)
         ]
-        headers = ["region", "class", "engine", "eager ms", "hybrid ms", "speedup", "share", "conversion s"]
+        headers = [
+            "region",
+            "class",
+            "engine",
+            "eager ms",
+            "hybrid ms",
+            "gain",
+            "share",
+            "largest error",
+            "conversion s",
+            "pays after calls",
+        ]
         parts.append(_table(headers, shown))
     listed = rows.listed(model)
     if listed:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from autohybrid.plan import Model, Place, Plan, Region, Rejected
+from autohybrid.plan import Confirmation, Model, Place, Plan, Region, Rejected
 from autohybrid.stats import Comparison, median
 
 UNINTERESTING = ("covered", "too_small", "excluded", "dry_run", "not_tried")
@@ -29,6 +29,11 @@ class RegionRow:
     conversion: float
     break_even: int | None
     memory: int
+    regions: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.path + (f" and {self.regions - 1} alike" if self.regions > 1 else "")
 
 
 def region_row(region: Region) -> RegionRow:
@@ -52,6 +57,43 @@ def region_row(region: Region) -> RegionRow:
     )
 
 
+def region_rows(model: Model) -> list[RegionRow]:
+    """One row for each measurement: regions that share one, being alike, are one row with their shares together."""
+    measured: dict[str, list[Region]] = {}
+    for region in model.regions:
+        measured.setdefault(region.measured_on, []).append(region)
+    made = []
+    for regions in measured.values():
+        row = region_row(regions[0])
+        made.append(replace(row, regions=len(regions), share=min(1.0, sum(region.share for region in regions))))
+    return made
+
+
+def relative_error(row: RegionRow) -> str:
+    """The largest error seen, in units of the largest absolute value of that output."""
+    return f"{row.error / row.scale if row.scale else row.error:.0e}"
+
+
+def verdict_line(found: Confirmation) -> str:
+    """``faster: 20 pairs in 2 processes``."""
+    pairs = counted(found.comparison().pairs, "pair")
+    return f"{found.verdict()}: {pairs} in {counted(len(found.processes), 'process', 'processes')}"
+
+
+def measured_where(plan: Plan) -> str:
+    """One sentence about the machine and the search."""
+    where = plan.environment
+    return (
+        f"Measured on {where.processor}, {counted(where.cores, 'core')}, {counted(where.math_threads, 'math thread')}, "
+        f"{where.device}, Paddle {where.paddle}; {counted(plan.trials, 'trial')} in {plan.search_seconds:.0f} s."
+    )
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def is_dry_run(plan: Plan) -> bool:
     return plan.trials == 0 and not plan.recommends_change
 
@@ -63,18 +105,17 @@ def headline(plan: Plan) -> str:
     if is_dry_run(plan):
         return "Ranked only: nothing was converted."
     if not plan.recommends_change:
-        return f"No change recommended: no gain could be proven in {plan.trials} trials."
+        return f"No change recommended: no gain could be proven in {counted(plan.trials, 'trial')}."
     return " ".join(_model_sentence(model) for model in plan.models if model.regions)
 
 
 def _model_sentence(model: Model) -> str:
     assert model.confirmation is not None, "regions are only kept with a confirmation"
     comparison = model.confirmation.comparison()
-    parts = "1 region" if len(model.regions) == 1 else f"{len(model.regions)} regions"
     return (
-        f"{model.id} is {comparison.speedup:.2f}x as fast with {parts} converted "
+        f"{model.id} is {comparison.speedup:.2f}x as fast with {counted(len(model.regions), 'region')} converted "
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
-        f"{len(model.confirmation.processes)} processes)."
+        f"{counted(len(model.confirmation.processes), 'process', 'processes')})."
     )
 
 
@@ -108,7 +149,7 @@ def listed(model: Model) -> list[RejectedRow]:
     return sorted(made.values(), key=lambda row: -row.share)
 
 
-def counted(model: Model) -> dict[str, int]:
+def uninteresting(model: Model) -> dict[str, int]:
     """How many rejections there are of each kind that isn't listed."""
     counts: dict[str, int] = {}
     for row in model.rejected:

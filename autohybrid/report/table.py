@@ -9,10 +9,12 @@ from tabulate import tabulate
 
 from autohybrid.plan import Model, Plan, RankedLayer
 from autohybrid.report import rows
+from autohybrid.report.rows import counted
 from autohybrid.stats import median
 
 WIDTH = 80
 MOST_RANKED = 12
+MOST_REGIONS = 12
 MOST_REJECTED = 15
 
 
@@ -26,9 +28,9 @@ def render(plan: Plan) -> str:
 
 
 def _model(model: Model, ranked: bool) -> list[str]:
-    training = f", {model.training_calls} training calls left out" if model.training_calls else ""
+    training = f", {counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
     title = (
-        f"{model.id}: {model.calls} calls of {_duration(model.seconds_per_call)}, "
+        f"{model.id}: {counted(model.calls, 'call')} of {_duration(model.seconds_per_call)}, "
         f"{model.share:.0%} of the inference time{training}"
     )
     parts = [textwrap.fill(title, WIDTH)]
@@ -41,8 +43,8 @@ def _model(model: Model, ranked: bool) -> list[str]:
 def _ranking(ranking: Sequence[RankedLayer]) -> str:
     shown = [
         [
-            _shortened(row.path or "(root)", 26),
-            _shortened(row.class_name, 16),
+            row.path or "(root)",
+            _shortened(row.class_name, 18),
             f"{row.calls:.4g}",
             f"{row.share:.1%}",
             f"{row.self_seconds / (row.inclusive_seconds or 1.0):.0%}",
@@ -54,35 +56,33 @@ def _ranking(ranking: Sequence[RankedLayer]) -> str:
     headers = ["Layer", "class", "calls", "share", "own", "ceiling", "looks"]
     table = _table(shown, headers, "llrrrrl")
     more = len(ranking) - MOST_RANKED
-    return table + (f"\nand {more} more Layers" if more > 0 else "")
+    return table + (f"\nand {counted(more, 'more Layer')}" if more > 0 else "")
 
 
 def _regions(model: Model) -> str:
     if not model.regions:
         return ""
+    listed = rows.region_rows(model)
     shown = [
         [
-            _shortened(row.path, 22),
+            row.name,
             row.engine + ("*" if row.options else ""),
-            _milliseconds(row.eager),
-            _milliseconds(row.hybrid),
+            _duration(row.eager),
+            _duration(row.hybrid),
             f"{row.comparison.speedup:.2f}x",
             f"{row.share:.0%}",
-            f"{row.error / row.scale if row.scale else row.error:.0e}",
-            f"{row.conversion:.1f}",
+            rows.relative_error(row),
             str(row.break_even or "-"),
         ]
-        for row in map(rows.region_row, model.regions)
+        for row in listed[:MOST_REGIONS]
     ]
-    headers = ["region", "engine", "eager ms", "hybrid ms", "gain", "share", "error", "conv. s", "pays after"]
-    text = _table(shown, headers, "llrrrrrrr")
-    options = [
-        f"* {region.path or '(root)'}: " + ", ".join(f"{key}={value}" for key, value in region.options.items())
-        for region in model.regions
-        if region.options
-    ]
-    notes = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in options[:4]]
-    return "\n".join([text, *notes])
+    headers = ["region", "engine", "eager", "hybrid", "gain", "share", "error", "pays"]
+    notes = [f"and {counted(len(listed) - MOST_REGIONS, 'more region')}"] if len(listed) > MOST_REGIONS else []
+    notes.append("error: the largest, relative to the output's scale; pays: after so many calls")
+    for options in {str(row.options): row.options for row in listed if row.options}.values():
+        notes.append("* with " + ", ".join(f"{key}={value}" for key, value in options.items()))
+    wrapped = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes]
+    return "\n".join([_table(shown, headers, "llrrrrrr"), *wrapped])
 
 
 def _confirmation(model: Model) -> str:
@@ -90,8 +90,7 @@ def _confirmation(model: Model) -> str:
     if found is None:
         return ""
     comparison = found.comparison()
-    eager = median([sample for process in found.processes for sample in process.eager])
-    hybrid = median([sample for process in found.processes for sample in process.hybrid])
+    eager, hybrid = median(found.eager_samples()), median(found.hybrid_samples())
     shown = [
         ["eager", _milliseconds(eager), "1.00x", ""],
         [
@@ -103,7 +102,7 @@ def _confirmation(model: Model) -> str:
     ]
     what = f"whole {model.class_name}"
     table = _table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
-    return f"{table}\n{found.verdict()}, {comparison.pairs} pairs, {len(found.processes)} process(es)"
+    return f"{table}\n{rows.verdict_line(found)}"
 
 
 def _rejected(rejected: Sequence[rows.RejectedRow]) -> str:
@@ -132,16 +131,12 @@ def _counted(model: Model) -> str:
         "dry_run": "not tried in a dry run",
         "not_tried": "not tried",
     }
-    counts = ", ".join(f"{count} {words[reason]}" for reason, count in rows.counted(model).items())
+    counts = ", ".join(f"{count} {words[reason]}" for reason, count in rows.uninteresting(model).items())
     return textwrap.fill(f"Other Layers: {counts}.", WIDTH) if counts else ""
 
 
 def _closing(plan: Plan) -> list[str]:
-    where = plan.environment
-    lines = [
-        f"Measured on {where.processor}, {where.cores} cores, {where.math_threads} math thread(s), "
-        f"{where.device}, Paddle {where.paddle}; {plan.trials} trials in {plan.search_seconds:.0f} s."
-    ]
+    lines = [rows.measured_where(plan)]
     if not plan.complete:
         lines.append("The budget ended the search: --budget gives it more time.")
     lines += plan.notes
@@ -149,13 +144,27 @@ def _closing(plan: Plan) -> list[str]:
 
 
 def _table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str) -> str:
+    """A table whose first column gives way until the whole fits."""
+    widths = [max(len(row[column]) for row in (headers, *shown)) for column in range(len(headers))]
+    widths[0] = min(widths[0], max(12, WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    ruler = ["-" * width for width in widths]
+    body = [[_shortened(row[0], widths[0]), *row[1:]] for row in shown]
     words = {"l": "left", "r": "right"}
-    return tabulate(shown, headers, disable_numparse=True, colalign=[words[letter] for letter in alignment])
+    # As a header of its own, tabulate would make a column at least two wider than its name.
+    return tabulate(
+        [headers, ruler, *body],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=[words[letter] for letter in alignment],
+    )
 
 
 def _shortened(text: str, width: int) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= width else "…" + text[-(width - 1) :] if " " not in text else text[: width - 1] + "…"
+    if len(text) <= width:
+        return text
+    # The end of a path tells more than its beginning, of a sentence it's the other way round.
+    return text[: width - 1] + "…" if ": " in text or ". " in text else "…" + text[-(width - 1) :]
 
 
 def _milliseconds(seconds: float) -> str:
