@@ -58,6 +58,10 @@ class _Root:
     calls: list[_Call] = field(default_factory=list)
 
 
+class _PerThread(threading.local):
+    inside = False
+
+
 class Observer:
     """Watches every root of this process between ``__enter__`` and ``__exit__``.
 
@@ -71,7 +75,7 @@ class Observer:
         self._keep_bytes = keep_bytes
         self._kept_bytes = 0
         self._roots: dict[int, _Root] = {}
-        self._local = threading.local()
+        self._local = _PerThread()
         self._lock = threading.Lock()
         self._original: Callable[..., Any] | None = None
         self._patched: Callable[..., Any] | None = None
@@ -87,7 +91,7 @@ class Observer:
 
         @functools.wraps(original)
         def observed(layer: Any, *inputs: Any, **kwargs: Any) -> Any:
-            if getattr(local, "inside", False) or in_to_static_mode() or isinstance(layer, paddle.DataParallel):
+            if local.inside or in_to_static_mode() or isinstance(layer, paddle.DataParallel):
                 return original(layer, *inputs, **kwargs)
             return self._root_call(original, layer, inputs, kwargs)
 

@@ -395,12 +395,12 @@ class _Rejections:
         )
 
     def _passed_over(self, candidate: Candidate) -> plan.Rejected:
-        if id(candidate) in self.findings.passed:
-            reason, detail = self.findings.passed[id(candidate)]
-            return self._row(candidate, reason, detail)
         outer = next((each for each in self.regions if contains(each.candidate, candidate)), None)
         if outer is not None:
             return self._row(candidate, "covered", f"by {outer.candidate.path or '(root)'}")
+        if id(candidate) in self.findings.passed:
+            reason, detail = self.findings.passed[id(candidate)]
+            return self._row(candidate, reason, detail)
         best = self.findings.best_attempt(candidate)
         if best is None:
             return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
