@@ -1,7 +1,7 @@
 """The plan as typed values. Sees no Paddle: a plan can be read, shown and compared anywhere.
 
 Samples are stored, numbers derived from them are methods. Durations are seconds, memory is bytes, shares are
-fractions of all the time that the script's inference calls took.
+fractions of the time that the root's inference calls took (a model's own share: of all roots' time).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Region(Document, frozen=True):
 class Rejected(Document, frozen=True):
     """A Layer or an attempt that was passed over, and why.
 
-    ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the inference time that it
+    ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the root's time that it
     stands for; ``evidence`` what was seen (the end of a dead process's output, the numbers that differed);
     ``reproduce`` the name of a script beside the plan that shows the failure alone, or empty.
     """

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from autohybrid.plan import Model, Plan, RankedLayer
+from autohybrid.plan.reasons import NOTHING_TO_DO
 from autohybrid.report import rows
 from autohybrid.report.rows import counted
 from autohybrid.stats import median
@@ -114,7 +115,7 @@ def _rejected(rejected: Sequence[rows.RejectedRow]) -> str:
         detail = _shortened(row.first.detail, 2 * WIDTH)
         text = f"{row.share:6.1%}  {row.name}: {row.first.reason}{', ' if detail else ''}{detail}{where}"
         lines.append(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 10))
-        if row.first.hint:
+        if not row.first.hint.startswith(NOTHING_TO_DO):
             lines.append(
                 textwrap.fill(row.first.hint, WIDTH, initial_indent=" " * 10 + "-> ", subsequent_indent=" " * 13)
             )

@@ -18,14 +18,16 @@ from autohybrid.stats import amdahl_ceiling
 class Candidate:
     """One sub-Layer of one root.
 
-    ``share`` is the part of the time of all inference calls; ``ceiling`` the speedup of the whole if this part took no
-    time at all; ``findings`` what in its source, or in that of the Layers below, may stand against converting it.
+    ``share`` is the part of the root's time; ``ceiling`` the speedup of the root if this part took no time at all;
+    ``weight`` the root's own part of the time of all roots; ``findings`` what in its source, or in that of the Layers
+    below, may stand against converting it.
     """
 
     root: RootProfile
     timed: LayerTime
     share: float
     ceiling: float
+    weight: float
     findings: tuple[Finding, ...]
 
     @property
@@ -55,13 +57,14 @@ class Candidate:
 
 def candidates_of(profile: Profile, root: RootProfile) -> list[Candidate]:
     """One candidate for each Layer of ``root`` that was called, in the order of its tree."""
-    total = profile.seconds or 1.0
+    total = root.seconds or 1.0
     return [
         Candidate(
             root=root,
             timed=timed,
             share=min(1.0, timed.inclusive / total),
             ceiling=amdahl_ceiling(min(1.0, timed.inclusive / total)),
+            weight=min(1.0, root.seconds / (profile.seconds or 1.0)),
             findings=tuple(findings_below(timed.layer)),
         )
         for timed in root.layers

@@ -91,7 +91,7 @@ class Attempt:
 
     @property
     def saving(self) -> float:
-        """The share of all inference time that it saves."""
+        """The share of the root's time that it saves."""
         return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
 
 
@@ -179,7 +179,7 @@ class Search:
 
         for candidate in findings.candidates:
             if candidate.path == "":
-                push(candidate, candidate.share)
+                push(candidate, candidate.weight)
         queued: set[int] = {id(entry[2]) for entry in queue}
         while queue:
             _, _, candidate = heapq.heappop(queue)
@@ -196,7 +196,7 @@ class Search:
             for each in below:
                 if surplus > 0.0:
                     queued.add(id(each))
-                    push(each, surplus * each.share)
+                    push(each, surplus * each.share * each.weight)
         return findings
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:

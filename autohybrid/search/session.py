@@ -16,6 +16,7 @@ from autohybrid import device, engines, plan
 from autohybrid.device import clock
 from autohybrid.errors import SetupError
 from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.plan.reasons import hint
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, source_hash, structure_lines
 from autohybrid.search import isolation as isolated
@@ -25,7 +26,6 @@ from autohybrid.search.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
-from autohybrid.search.reasons import hint
 from autohybrid.search.reproduce import reproduction
 from autohybrid.search.search import (
     CLEAR_GAIN,

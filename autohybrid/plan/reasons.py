@@ -29,8 +29,23 @@ MEANINGS = MappingProxyType(
     }
 )
 
+NOTHING_TO_DO = "nothing to do: "
+"""How a hint begins that asks nothing of the user; the text report leaves it out."""
+
 HINTS = MappingProxyType(
     {
+        "too_small": NOTHING_TO_DO + "or try it all the same with a lower --min-gain",
+        "covered": NOTHING_TO_DO + "it runs inside the region",
+        "not_faster": NOTHING_TO_DO + "eager is as fast",
+        "not_chosen": NOTHING_TO_DO + "the chosen regions save more",
+        "dropped": "measure again with a larger --budget",
+        "wrong": "it stays eager; the reproduction script shows the difference alone",
+        "failed": "the evidence in the plan shows the error; its parts are tried by themselves",
+        "timed_out": "avoid Python loops over a dimension, or give more time with --budget",
+        "no_tensors": "only what takes and gives Tensors converts; its parts are tried by themselves",
+        "not_replayed": "call it from the root's forward, in every call",
+        "excluded": "change the patterns of --include and --exclude",
+        "dry_run": "run without --dry-run to try it",
         "training_mode": "call model.eval() before inference",
         "random": "draw the random numbers outside and pass them in",
         "state": "hand the state on as an argument and a result",
@@ -44,5 +59,5 @@ HINTS = MappingProxyType(
 
 
 def hint(reason: str) -> str:
-    """What a user can do about it; empty where there is nothing to do."""
-    return HINTS.get(reason, "")
+    """What a user can do about it."""
+    return HINTS[reason]
