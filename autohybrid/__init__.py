@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autohybrid.notebook import profile
+    from autohybrid.plan import load, save
     from autohybrid.runtime.attach import Status, applied, apply, restore, status
     from autohybrid.runtime.region import eager
     from autohybrid.search.options import Options
 
 __version__ = "0.1.0"
 
-__all__ = ["Options", "Status", "__version__", "applied", "apply", "eager", "profile", "restore", "status"]
+__all__ = [
+    "Options",
+    "Status",
+    "__version__",
+    "applied",
+    "apply",
+    "eager",
+    "load",
+    "profile",
+    "restore",
+    "save",
+    "status",
+]
 
 _HOMES = {
     "Options": "autohybrid.search.options",
@@ -25,8 +38,10 @@ _HOMES = {
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
     "eager": "autohybrid.runtime.region",
+    "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
     "restore": "autohybrid.runtime.attach",
+    "save": "autohybrid.plan",
     "status": "autohybrid.runtime.attach",
 }
 
@@ -35,9 +50,10 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
-    from autohybrid.device import require_paddle
+    if home != "autohybrid.plan":
+        from autohybrid.device import require_paddle
 
-    require_paddle()
+        require_paddle()
     return getattr(import_module(home), name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from autohybrid import device
@@ -46,4 +47,17 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
         raise ScriptError(
             "The callable calls no Layer in inference.", "Profile the code that calls the model, without training it."
         )
-    return Session(profile=seen, options=wanted, script=None, script_seconds=seconds).make_plan()
+    session = Session(
+        profile=seen,
+        options=wanted,
+        script=None,
+        script_seconds=seconds,
+        reproduces=wanted.reproductions is not None,
+    )
+    plan = session.make_plan()
+    if wanted.reproductions is not None:
+        directory = Path(wanted.reproductions)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in session.reproductions.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,8 @@ class Options:
             available.
         isolation: ``"fork"`` tries in child processes, ``"none"`` in this one, at its risk.
         dry_run: rank only, convert nothing.
+        reproductions: a directory for the scripts that show each failed conversion alone, for
+            :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
 
     Raises:
         UsageError: a value makes no sense.
@@ -46,6 +49,7 @@ class Options:
     max_memory: int | None = None
     isolation: Literal["fork", "none"] = "fork"
     dry_run: bool = False
+    reproductions: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0.0:

@@ -44,10 +44,12 @@ LEAST_SAVING = 0.005
 
 CLEAR_GAIN = 1.5
 """A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
-``PROCESSES_IF_CLOSE``: how memory is laid out differs from process to process and moves small gains."""
+``PROCESSES_IF_CLOSE`` (when the budget ends, after ``FEWEST_IF_CLOSE``): how memory is laid out differs from process to
+process and moves small gains."""
 
 PROCESSES_IF_CLEAR = 2
-PROCESSES_IF_CLOSE = 3
+PROCESSES_IF_CLOSE = 5
+FEWEST_IF_CLOSE = 3
 
 Progress = Callable[[str], None]
 
@@ -314,7 +316,7 @@ class Search:
             conversions = sum(each.outcome.conversion_seconds for each in chosen if isinstance(each.outcome, Converted))
             if chosen:
                 clear = amdahl_ceiling(sum(each.saving for each in chosen)) > 1.2 * CLEAR_GAIN
-                processes = PROCESSES_IF_CLEAR if clear else PROCESSES_IF_CLOSE
+                processes = PROCESSES_IF_CLEAR if clear else FEWEST_IF_CLOSE
                 total += processes * (1.5 * conversions + MEASURING_SECONDS)
         return min(total, 0.5 * self._budget.seconds)
 

@@ -29,6 +29,7 @@ from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Time
 from autohybrid.search.reproduce import reproduction
 from autohybrid.search.search import (
     CLEAR_GAIN,
+    FEWEST_IF_CLOSE,
     MEASURING_SECONDS,
     PROCESSES_IF_CLEAR,
     PROCESSES_IF_CLOSE,
@@ -63,6 +64,7 @@ class Session:
     progress: Progress = lambda _line: None
     isolation: Isolation | None = None
     rerun: bool = False
+    reproduces: bool = True
     reproductions: dict[str, str] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
@@ -152,6 +154,7 @@ class Session:
             root=root,
             script=self.script,
             reproductions=self.reproductions,
+            reproduces=self.reproduces,
         )
         return plan.Model(
             id=f"{root.class_name}-{number + 1}",
@@ -212,7 +215,7 @@ class Session:
         confirmation: plan.Confirmation | None = None
         while len(processes) < wanted:
             if processes and budget.left <= 0.0:
-                if wanted == PROCESSES_IF_CLEAR:
+                if wanted == PROCESSES_IF_CLEAR or len(processes) >= FEWEST_IF_CLOSE:
                     break  # one process is enough for a gain that is clear
                 return _Verdict(
                     confirmation=confirmation, all_guilty=True, why="the budget ended before its gain was confirmed"
@@ -356,6 +359,7 @@ class _Rejections:
     root: RootProfile
     script: plan.Script | None
     reproductions: dict[str, str]
+    reproduces: bool
 
     def rows(self, candidates: Sequence[Candidate]) -> list[plan.Rejected]:
         """One row for each failed attempt, and one for each other candidate; the largest share first."""
@@ -441,7 +445,7 @@ class _Rejections:
         )
 
     def _reproduction(self, attempt: Attempt, reason: str) -> str:
-        if reason not in _REASON_OF.values():
+        if not self.reproduces or reason not in _REASON_OF.values():
             return ""
         name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.path or 'root'}-{reason}.py"
         self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
