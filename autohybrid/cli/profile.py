@@ -149,10 +149,12 @@ def _finished(job: jobs.Job, directory: Path) -> jobs.Outcome:
 
 def _keep_reproductions(made: Path, place: Path) -> None:
     kept = place.parent / f"{place.stem}.repro"
-    if kept.is_dir() and not kept.is_symlink():
-        shutil.rmtree(kept)
+    for old in kept.glob("[0-9][0-9]-*.py"):
+        old.unlink()
     if any(made.iterdir()):
-        shutil.copytree(made, kept)
+        shutil.copytree(made, kept, dirs_exist_ok=True)
+    elif kept.is_dir() and not any(kept.iterdir()):
+        kept.rmdir()
 
 
 def _publish(text: str, report_file: str | None) -> None:

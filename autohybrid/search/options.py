@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +48,7 @@ class Options:
     max_memory: int | None = None
     isolation: Literal["fork", "none"] = "fork"
     dry_run: bool = False
-    reproductions: str | os.PathLike[str] | None = None
+    reproductions: str | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0.0:
