@@ -50,9 +50,18 @@ class Confirmation:
     def conduct(self) -> Confirmed:
         layer = self.root.layer
         placed = [attach.place(layer, region, self.tolerance, attach.DEFAULT_PROOFS) for region in self.regions]
+        try:
+            return self._judged(placed)
+        finally:
+            # Without isolation this is the script's own process, and the next measurement starts from eager.
+            _lifted(placed).__enter__()
+            for region in placed:
+                region.close()
+
+    def _judged(self, placed: Sequence[LiveRegion]) -> Confirmed:
         for _ in range(ROUNDS_TO_PROVE):
             for call in self.root.kept:
-                _answer(layer, call)
+                _answer(self.root.layer, call)
             if all(region.hybrid_calls for region in placed):
                 break
         idle = {each.path: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}

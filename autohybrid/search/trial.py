@@ -109,6 +109,15 @@ class Trial:
             admitted=[inputs],
             training_mode=training_mode,
         )
+        try:
+            return self._judged(region, different, inputs, training_mode, twins)
+        finally:
+            region.close()
+
+    def _judged(
+        self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str, twins: list[str]
+    ) -> Outcome:
+        layer = self.candidate.layer
         memory = resident_memory()
         variant = _proven(region, different)
         if isinstance(variant, str):
@@ -259,11 +268,16 @@ def _answered(layer: Any, call: KeptCall) -> tuple[Any, Any]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    # Only in a child: the script's random state isn't ours to set.
+    before = (paddle.get_rng_state(), np.random.get_state(), random.getstate())
     paddle.seed(0)
     np.random.seed(0)
     random.seed(0)
-    yield
+    try:
+        yield
+    finally:
+        paddle.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
 
 
 def inputs_of(candidate: Candidate) -> Any:
