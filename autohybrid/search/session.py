@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgspec
 import paddle
 
 import autohybrid
@@ -16,29 +13,15 @@ from autohybrid import device, engines, plan
 from autohybrid.device import clock
 from autohybrid.errors import SetupError
 from autohybrid.observe.profile import Profile, RootProfile
-from autohybrid.plan.reasons import hint
-from autohybrid.runtime.equality import Tolerance
-from autohybrid.runtime.fingerprint import fingerprint, source_hash, structure_lines
+from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search import isolation as isolated
-from autohybrid.search.candidates import Candidate, contains
-from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
+from autohybrid.search.candidates import Candidate
 from autohybrid.search.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
-from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
-from autohybrid.search.reproduce import reproduction
-from autohybrid.search.search import (
-    CLEAR_GAIN,
-    FEWEST_IF_CLOSE,
-    MEASURING_SECONDS,
-    PROCESSES_IF_CLEAR,
-    PROCESSES_IF_CLOSE,
-    Attempt,
-    Budget,
-    Findings,
-    Progress,
-    Search,
-)
+from autohybrid.search.prove import Proven, Prover
+from autohybrid.search.rejections import Rejections
+from autohybrid.search.search import Budget, Progress, Search
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,14 +125,23 @@ class Session:
     ) -> plan.Model:
         lines = structure_lines(root.layer)
         findings = search.findings
-        confirmed = _Confirmed(regions=[], confirmation=None, dropped={})
+        proven = Proven(regions=[], confirmation=None, dropped={})
         if not self.options.dry_run:
-            confirmed = self._confirmed(root, search, isolation, budget, memory)
+            prover = Prover(
+                root=root,
+                search=search,
+                options=self.options,
+                isolation=isolation,
+                budget=budget,
+                memory=memory,
+                progress=self.progress,
+            )
+            proven = prover.best()
         candidates = [each for each in findings.candidates if each.root is root]
-        rejected = _Rejections(
+        rejected = Rejections(
             findings=findings,
-            regions=confirmed.attempts,
-            dropped=confirmed.dropped,
+            regions=proven.attempts,
+            dropped=proven.dropped,
             options=self.options,
             root=root,
             script=self.script,
@@ -167,116 +159,10 @@ class Session:
             seconds_per_call=root.seconds / root.calls,
             share=min(1.0, root.seconds / (self.profile.seconds or 1.0)),
             ranking=[_ranked(candidate) for candidate in sorted(candidates, key=lambda c: -c.share)],
-            regions=confirmed.regions,
+            regions=proven.regions,
             rejected=rejected.rows(candidates),
-            confirmation=confirmed.confirmation,
+            confirmation=proven.confirmation,
         )
-
-    def _confirmed(
-        self, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int
-    ) -> _Confirmed:
-        dropped: dict[str, str] = {}
-        last: plan.Confirmation | None = None
-        while True:
-            chosen = search.chosen(root, without=list(dropped))
-            if not chosen:
-                return _Confirmed(regions=[], confirmation=last, dropped=dropped)
-            if dropped and budget.left <= 0.0:
-                dropped |= {each.candidate.path: "the budget ended before it was confirmed" for each in chosen}
-                return _Confirmed(regions=[], confirmation=last, dropped=dropped)
-            regions = [_region(attempt) for attempt in chosen]
-            self.progress(f"confirming {len(regions)} region(s) of {root.class_name}, {budget.left:.0f} s left")
-            verdict = self._confirmation(root, regions, isolation, budget, memory)
-            last = verdict.confirmation or last
-            if verdict.holds:
-                return _Confirmed(
-                    regions=regions, confirmation=verdict.confirmation, dropped=dropped, attempts=tuple(chosen)
-                )
-            # What is known to be at fault goes; else what contributes least.
-            guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.path]
-            if verdict.all_guilty:
-                guilty = [each.candidate.path for each in search.chosen(root)]
-            for path in guilty:
-                dropped[path] = verdict.why
-
-    def _confirmation(
-        self, root: RootProfile, regions: Sequence[plan.Region], isolation: Isolation, budget: Budget, memory: int
-    ) -> _Verdict:
-        work = Confirmation(
-            root=root,
-            regions=regions,
-            tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
-            min_gain=self.options.min_gain,
-            measuring_seconds=MEASURING_SECONDS,
-        )
-        processes: list[plan.Samples] = []
-        equality: plan.Equality | None = None
-        wanted = 1
-        confirmation: plan.Confirmation | None = None
-        while len(processes) < wanted:
-            if processes and budget.left <= 0.0:
-                if wanted == PROCESSES_IF_CLEAR or len(processes) >= FEWEST_IF_CLOSE:
-                    break  # one process is enough for a gain that is clear
-                return _Verdict(
-                    confirmation=confirmation, all_guilty=True, why="the budget ended before its gain was confirmed"
-                )
-            result = isolation.run(work.conduct, seconds=_confirmation_limit(root, regions), memory=memory)
-            if not isinstance(result, Finished):
-                return _Verdict(
-                    confirmation=None, all_guilty=True, why=f"confirming it together ended with: {_shown(result)}"
-                )
-            found = msgspec.convert(result.value, Confirmed)
-            if found.idle:
-                return _Verdict(
-                    confirmation=None, guilty=tuple(found.idle), why=f"stayed eager ({next(iter(found.idle.values()))})"
-                )
-            if found.problem:
-                return _Verdict(confirmation=None, why=f"the root's answer differs: {found.problem}")
-            processes.append(found.samples)
-            equality = _worse(equality, found.equality)
-            confirmation = plan.Confirmation(
-                processes=list(processes), equality=equality, min_gain=self.options.min_gain
-            )
-            comparison = confirmation.comparison()
-            if confirmation.verdict() != "faster":
-                return _Verdict(
-                    confirmation=confirmation,
-                    why=f"together {comparison.speedup:.2f}x (at least {comparison.low:.2f}x is certain)",
-                )
-            wanted = PROCESSES_IF_CLEAR if comparison.low >= CLEAR_GAIN else PROCESSES_IF_CLOSE
-        return _Verdict(confirmation=confirmation, holds=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Confirmed:
-    regions: list[plan.Region]
-    confirmation: plan.Confirmation | None
-    dropped: dict[str, str]
-    attempts: tuple[Attempt, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Verdict:
-    confirmation: plan.Confirmation | None
-    holds: bool = False
-    guilty: tuple[str, ...] = ()
-    all_guilty: bool = False
-    why: str = ""
-
-
-def _confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> float:
-    """Seconds after which a confirmation counts as hanging: three times what it should take."""
-    conversions = sum(region.conversion_seconds for region in regions)
-    calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
-    return 3.0 * (conversions + calls + MEASURING_SECONDS) + 10.0
-
-
-def _worse(one: plan.Equality | None, other: plan.Equality) -> plan.Equality:
-    return other if one is None or other.error > one.error else one
-
-
-def _shown(result: Any) -> str:
-    return str(getattr(result, "how", "") or getattr(result, "limit", "") or getattr(result, "error", ""))[-300:]
 
 
 def _trivial_conversion() -> bool:
@@ -318,149 +204,3 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
         looks=candidate.looks,
         source=candidate.source,
     )
-
-
-def _region(attempt: Attempt) -> plan.Region:
-    outcome = attempt.outcome
-    assert isinstance(outcome, Converted), "only what converts is chosen"
-    candidate = attempt.candidate
-    return plan.Region(
-        kind="layer",
-        path=candidate.path,
-        aliases=list(candidate.timed.aliases),
-        class_name=candidate.class_name,
-        source_hash=source_hash(candidate.layer),
-        engine=attempt.engine,
-        options=attempt.options,
-        inputs=[outcome.inputs],
-        outputs=outcome.outputs,
-        training_mode="same" if outcome.training_mode == "same" else "eager",
-        share=candidate.share,
-        calls=candidate.timed.calls,
-        measured_on=attempt.measured_on,
-        equality=outcome.equality,
-        samples=outcome.samples,
-        conversion_seconds=outcome.conversion_seconds,
-        extra_memory=outcome.extra_memory,
-    )
-
-
-_REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rejections:
-    """Says of each candidate that became no region why."""
-
-    findings: Findings
-    regions: Sequence[Attempt]
-    dropped: dict[str, str]
-    options: Options
-    root: RootProfile
-    script: plan.Script | None
-    reproductions: dict[str, str]
-    reproduces: bool
-
-    def rows(self, candidates: Sequence[Candidate]) -> list[plan.Rejected]:
-        """One row for each failed attempt, and one for each other candidate; the largest share first."""
-        rows: list[plan.Rejected] = []
-        taken = {id(attempt.candidate) for attempt in self.regions}
-        for candidate in candidates:
-            failed = [
-                attempt
-                for attempt in self.findings.attempts
-                if attempt.candidate is candidate and not isinstance(attempt.outcome, Converted)
-            ]
-            rows += [self._failed(attempt) for attempt in failed]
-            if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
-                rows.append(self._passed_over(candidate))
-        return sorted(rows, key=lambda row: -row.share)
-
-    def _failed(self, attempt: Attempt) -> plan.Rejected:
-        candidate, outcome = attempt.candidate, attempt.outcome
-        reason = outcome.reason if isinstance(outcome, Unfit) else _REASON_OF[type(outcome)]
-        detail = outcome.detail  # type: ignore[union-attr]
-        if attempt.measured_on != candidate.path:
-            detail = f"as {attempt.measured_on}: {detail}"
-        finding = candidate.findings[0] if candidate.findings and reason in ("failed", "wrong", "state") else None
-        cured = self.findings.best_attempt(candidate)
-        if cured is not None:
-            detail += f"; right with {cured.options}"
-        return self._row(
-            candidate,
-            reason,
-            detail,
-            hint_text=_training_hint(candidate) if reason == "training_mode" else (finding.hint if finding else ""),
-            place=finding.place if finding else candidate.source,
-            engine=attempt.engine,
-            options=attempt.options,
-            evidence=_evidence(outcome),
-            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.path else "",
-        )
-
-    def _passed_over(self, candidate: Candidate) -> plan.Rejected:
-        outer = next((each for each in self.regions if contains(each.candidate, candidate)), None)
-        if outer is not None:
-            return self._row(candidate, "covered", f"by {outer.candidate.path or '(root)'}")
-        if id(candidate) in self.findings.passed:
-            reason, detail = self.findings.passed[id(candidate)]
-            return self._row(candidate, reason, detail)
-        best = self.findings.best_attempt(candidate)
-        if best is None:
-            return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
-        if candidate.path in self.dropped:
-            return self._row(candidate, "dropped", self.dropped[candidate.path], attempt=best)
-        comparison = best.outcome.samples.comparison()  # type: ignore[union-attr]
-        shown = f"{comparison.speedup:.2f}x, certain to lie between {comparison.low:.2f}x and {comparison.high:.2f}x"
-        return self._row(
-            candidate, "not_chosen" if best.proven(self.options.min_gain) else "not_faster", shown, attempt=best
-        )
-
-    def _row(
-        self,
-        candidate: Candidate,
-        reason: str,
-        detail: str,
-        *,
-        hint_text: str = "",
-        place: plan.Place | None = None,
-        engine: str = "",
-        options: dict[str, Any] | None = None,
-        evidence: str = "",
-        reproduce: str = "",
-        attempt: Attempt | None = None,
-    ) -> plan.Rejected:
-        return plan.Rejected(
-            path=candidate.path,
-            class_name=candidate.class_name,
-            reason=reason,
-            detail=detail,
-            hint=hint_text or hint(reason),
-            share=candidate.share,
-            source=place or candidate.source,
-            engine=attempt.engine if attempt else engine,
-            options=attempt.options if attempt else (options or {}),
-            evidence=evidence,
-            reproduce=reproduce,
-        )
-
-    def _reproduction(self, attempt: Attempt, reason: str) -> str:
-        if not self.reproduces or reason not in _REASON_OF.values():
-            return ""
-        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.path or 'root'}-{reason}.py"
-        self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
-        return name
-
-
-def _training_hint(candidate: Candidate) -> str:
-    return f"call model.eval() before inference: unlocks up to {candidate.share:.0%} of the time"
-
-
-def _evidence(outcome: Outcome) -> str:
-    if isinstance(outcome, Wrong):
-        found = outcome.equality
-        return (
-            f"largest error {found.error:.3g} on a scale of {found.scale:.3g}, allowed {found.limit:.3g}, "
-            f"eager's own noise {found.noise:.3g}"
-        )
-    return str(getattr(outcome, "evidence", ""))

@@ -1,0 +1,136 @@
+"""Says of each candidate that became no region why, with evidence and a script that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autohybrid import plan
+from autohybrid.observe.profile import RootProfile
+from autohybrid.plan.reasons import hint
+from autohybrid.search.candidates import Candidate, contains
+from autohybrid.search.options import Options
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
+from autohybrid.search.reproduce import reproduction
+from autohybrid.search.search import Attempt, Findings
+
+_REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejections:
+    """Says of each candidate that became no region why."""
+
+    findings: Findings
+    regions: Sequence[Attempt]
+    dropped: dict[str, str]
+    options: Options
+    root: RootProfile
+    script: plan.Script | None
+    reproductions: dict[str, str]
+    reproduces: bool
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[plan.Rejected]:
+        """One row for each failed attempt, and one for each other candidate; the largest share first."""
+        rows: list[plan.Rejected] = []
+        taken = {id(attempt.candidate) for attempt in self.regions}
+        for candidate in candidates:
+            failed = [
+                attempt
+                for attempt in self.findings.attempts
+                if attempt.candidate is candidate and not isinstance(attempt.outcome, Converted)
+            ]
+            rows += [self._failed(attempt) for attempt in failed]
+            if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
+                rows.append(self._passed_over(candidate))
+        return sorted(rows, key=lambda row: -row.share)
+
+    def _failed(self, attempt: Attempt) -> plan.Rejected:
+        candidate, outcome = attempt.candidate, attempt.outcome
+        reason = outcome.reason if isinstance(outcome, Unfit) else _REASON_OF[type(outcome)]
+        detail = outcome.detail  # type: ignore[union-attr]
+        if attempt.measured_on != candidate.path:
+            detail = f"as {attempt.measured_on}: {detail}"
+        finding = candidate.findings[0] if candidate.findings and reason in ("failed", "wrong", "state") else None
+        cured = self.findings.best_attempt(candidate)
+        if cured is not None:
+            detail += f"; right with {cured.options}"
+        return self._row(
+            candidate,
+            reason,
+            detail,
+            hint_text=_training_hint(candidate) if reason == "training_mode" else (finding.hint if finding else ""),
+            place=finding.place if finding else candidate.source,
+            engine=attempt.engine,
+            options=attempt.options,
+            evidence=_evidence(outcome),
+            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.path else "",
+        )
+
+    def _passed_over(self, candidate: Candidate) -> plan.Rejected:
+        outer = next((each for each in self.regions if contains(each.candidate, candidate)), None)
+        if outer is not None:
+            return self._row(candidate, "covered", f"by {outer.candidate.path or '(root)'}")
+        if id(candidate) in self.findings.passed:
+            reason, detail = self.findings.passed[id(candidate)]
+            return self._row(candidate, reason, detail)
+        best = self.findings.best_attempt(candidate)
+        if best is None:
+            return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
+        if candidate.path in self.dropped:
+            return self._row(candidate, "dropped", self.dropped[candidate.path], attempt=best)
+        comparison = best.outcome.samples.comparison()  # type: ignore[union-attr]
+        shown = f"{comparison.speedup:.2f}x, certain to lie between {comparison.low:.2f}x and {comparison.high:.2f}x"
+        return self._row(
+            candidate, "not_chosen" if best.proven(self.options.min_gain) else "not_faster", shown, attempt=best
+        )
+
+    def _row(
+        self,
+        candidate: Candidate,
+        reason: str,
+        detail: str,
+        *,
+        hint_text: str = "",
+        place: plan.Place | None = None,
+        engine: str = "",
+        options: dict[str, Any] | None = None,
+        evidence: str = "",
+        reproduce: str = "",
+        attempt: Attempt | None = None,
+    ) -> plan.Rejected:
+        return plan.Rejected(
+            path=candidate.path,
+            class_name=candidate.class_name,
+            reason=reason,
+            detail=detail,
+            hint=hint_text or hint(reason),
+            share=candidate.share,
+            source=place or candidate.source,
+            engine=attempt.engine if attempt else engine,
+            options=attempt.options if attempt else (options or {}),
+            evidence=evidence,
+            reproduce=reproduce,
+        )
+
+    def _reproduction(self, attempt: Attempt, reason: str) -> str:
+        if not self.reproduces or reason not in _REASON_OF.values():
+            return ""
+        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.path or 'root'}-{reason}.py"
+        self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
+        return name
+
+
+def _training_hint(candidate: Candidate) -> str:
+    return f"call model.eval() before inference: unlocks up to {candidate.share:.0%} of the time"
+
+
+def _evidence(outcome: Outcome) -> str:
+    if isinstance(outcome, Wrong):
+        found = outcome.equality
+        return (
+            f"largest error {found.error:.3g} on a scale of {found.scale:.3g}, allowed {found.limit:.3g}, "
+            f"eager's own noise {found.noise:.3g}"
+        )
+    return str(getattr(outcome, "evidence", ""))
