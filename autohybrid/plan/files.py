@@ -22,8 +22,8 @@ def load(path: str | os.PathLike[str]) -> Plan:
     """Reads a plan.
 
     Raises:
-        PlanError: the file is missing, isn't JSON, has another version, or a field too many, too few or of another
-            type; the message names it.
+        PlanError: the file is missing, isn't JSON, has another version, a field too many, too few or of another
+            type, or a path that its own model lacks; the message names it.
     """
     place = Path(path)
     try:
@@ -47,12 +47,26 @@ def parse(text: bytes | str, origin: str = "plan") -> Plan:
         raise PlanError(f"The plan {origin} isn't a JSON object.", "Write a new one with 'autohybrid profile'.")
     content = _migrated(content, origin)
     try:
-        return msgspec.convert(content, Plan)
+        made = msgspec.convert(content, Plan)
     except msgspec.ValidationError as error:
         raise PlanError(
             f"The plan {origin} isn't valid: {error}.",
             "Mend that field, or write a new plan with 'autohybrid profile'.",
         ) from error
+    _check_paths(made, origin)
+    return made
+
+
+def _check_paths(made: Plan, origin: str) -> None:
+    """Refuses a region at a path that the model didn't have when it was profiled."""
+    for model in made.models:
+        paths = {line.partition(" ")[0] for line in model.structure}
+        for region in model.regions:
+            if (region.path or ".") not in paths:
+                raise PlanError(
+                    f"The plan {origin} names the path {region.path!r}, which its model {model.id} doesn't have.",
+                    "Mend that path, or write a new plan with 'autohybrid profile'.",
+                )
 
 
 def _migrated(content: dict[str, Any], origin: str) -> dict[str, Any]:
