@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import paddle
 import pytest
+from fakes import Honest
+
+import autohybrid
+from autohybrid import engines
+from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.region import Region
+from autohybrid.runtime.variant import Recipe
+
+WATCHED = [
+    *[(paddle.nn.Layer, name) for name in ("__call__", "__setattr__", "train", "eval", "to", "set_state_dict")],
+    (paddle.Tensor, "set_value"),
+    (paddle.optimizer.Optimizer, "step"),
+    (paddle.optimizer.Adam, "step"),
+    (paddle.nn.layer.norm._BatchNormBase, "forward"),
+]
+
+Convert = Callable[..., Region]
 
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
     """Each test leaves Paddle's classes as it found them."""
-    before = {name: paddle.nn.Layer.__dict__[name] for name in ("__call__", "__setattr__", "train")}
+    before = [owner.__dict__.get(name) for owner, name in WATCHED]
     yield
-    assert {name: paddle.nn.Layer.__dict__[name] for name in before} == before
+    assert [owner.__dict__.get(name) for owner, name in WATCHED] == before
+
+
+@pytest.fixture
+def convert() -> Iterator[Convert]:
+    """Puts a region into a Layer's place, and takes it out again after the test."""
+    converted: list[Any] = []
+
+    def put(layer: Any, engine: Any = None, **changes: Any) -> Region:
+        recipe = Recipe(
+            layer=layer,
+            function=layer.forward,
+            engine=engine or engines.by_name("incubate"),
+            options=changes.pop("options", {}),
+            tolerance=changes.pop("tolerance", Tolerance()),
+            proofs=changes.pop("proofs", 2),
+        )
+        fields = {"path": "", "admitted": None, "previous": layer.__dict__.get("forward"), **changes}
+        region = Region(recipe=recipe, **fields)
+        layer.__dict__["forward"] = region
+        converted.append(layer)
+        return region
+
+    yield put
+    for layer in converted:
+        autohybrid.restore(layer)
+
+
+@pytest.fixture
+def honest() -> Honest:
+    """An engine that converts at once and answers rightly."""
+    return Honest()

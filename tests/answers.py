@@ -1,0 +1,22 @@
+"""Comparing what a converted Layer answers with what eager answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autohybrid
+from autohybrid.runtime.equality import Tolerance, difference
+from autohybrid.structure import flatten
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two answers have the same structure, types and constants, and equal Tensors by the package's rule."""
+    ones, one_structure = flatten(one)
+    others, other_structure = flatten(other)
+    return one_structure == other_structure and difference(ones, others, Tolerance()).equal
+
+
+def of_eager(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """What the Layer answers with its regions switched off."""
+    with autohybrid.eager():
+        return layer(*args, **kwargs)
