@@ -20,3 +20,13 @@ def of_eager(layer: Any, *args: Any, **kwargs: Any) -> Any:
     """What the Layer answers with its regions switched off."""
     with autohybrid.eager():
         return layer(*args, **kwargs)
+
+
+def warm(layer: Any, region: Any, *args: Any, **kwargs: Any) -> None:
+    """Calls the Layer until its region serves. Some Layers of Paddle's first have to settle their own attributes."""
+    for _ in range(10):
+        before = region.hybrid_calls
+        layer(*args, **kwargs)
+        if region.hybrid_calls > before:
+            return
+    raise AssertionError(f"never served: {dict(region.eager_calls)}")

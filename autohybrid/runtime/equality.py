@@ -93,7 +93,8 @@ def _compare_tensors(eager: Tensor, hybrid: Tensor, tolerance: Tolerance) -> Dif
     error = np.abs(np.subtract(got, expected))
     limit = tolerance.atol * scale + tolerance.rtol * magnitude
     # An eager answer of zeros has a limit of zero: then only zeros are equal.
-    excess = np.where(error > 0.0, error / np.where(limit > 0.0, limit, np.finfo(np.float64).tiny), 0.0)
+    with np.errstate(over="ignore"):
+        excess = np.where(error > 0.0, error / np.where(limit > 0.0, limit, np.finfo(np.float64).tiny), 0.0)
     place = int(np.argmax(excess))
     found = Difference(error=float(error.max()), limit=float(limit[place]), scale=scale)
     if float(excess[place]) <= 1.0:
