@@ -201,9 +201,18 @@ _INFRASTRUCTURE = ("ipykernel", "IPython", "zmq", "tornado", "jupyter_client", "
 
 
 def obstacle() -> str:
-    """Why this process shouldn't be forked now, or empty: another Python thread may hold a lock for ever."""
-    own = {threading.current_thread(), threading.main_thread()}
-    others = [thread for thread in threading.enumerate() if thread not in own and not _is_infrastructure(thread)]
+    """Why this process shouldn't be forked now, or empty.
+
+    Another Python thread may hold a lock for ever; and in a child that was forked from another thread than the main one,
+    Paddle takes itself for static mode, or dies.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return f"this isn't the main thread ({threading.current_thread().name})"
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not _is_infrastructure(thread)
+    ]
     if others:
         return "other threads are running (" + ", ".join(sorted(thread.name for thread in others)) + ")"
     return ""
