@@ -19,6 +19,22 @@ def script_arguments(function: CommandT) -> CommandT:
     return decorated
 
 
+class ScriptCommand(click.Command):
+    """A command that runs a script: what follows ``-m MODULE`` is the module's own, as for ``python -m``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with_value = {
+            name for each in self.params if isinstance(each, click.Option) and not each.is_flag for name in each.opts
+        }
+        place = 0
+        while place < len(args) and args[place].startswith("-") and args[place] not in ("-", "--"):
+            if args[place] == "-m":
+                args = [*args[: place + 2], "--", *args[place + 2 :]]
+                break
+            place += 2 if args[place] in with_value else 1
+        return super().parse_args(ctx, args)
+
+
 def split_command(module: str | None, script: tuple[str, ...]) -> tuple[str, list[str]]:
     """The script's path (or module) and its arguments.
 

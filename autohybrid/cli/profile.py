@@ -12,7 +12,7 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
 
@@ -21,6 +21,7 @@ MOST_RESTARTS = 50
 
 @click.command(
     "profile",
+    cls=ScriptCommand,
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
     epilog="Example: autohybrid profile --budget 120 train_infer.py --batch 4",
 )

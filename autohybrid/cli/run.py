@@ -9,11 +9,12 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
 
 
 @click.command(
     "run",
+    cls=ScriptCommand,
     context_settings={"allow_interspersed_args": False},
     epilog="Example: autohybrid run --plan plan.json train_infer.py --batch 4",
 )

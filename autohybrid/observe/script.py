@@ -92,13 +92,15 @@ def _prepared(command: Command) -> tuple[ModuleType, CodeType]:
         sys.argv = [specification.origin or command.target, *command.arguments]
         return main, code
     check(command)
-    sys.path[0] = str(Path(command.target).resolve().parent)
-    main.__file__ = command.target
+    # As Python does: __file__ and tracebacks have the whole path, sys.argv has it as it was given.
+    path = os.path.abspath(command.target)
+    sys.path[0] = str(Path(path).resolve().parent)
+    main.__file__ = path
     main.__dict__.update(__spec__=None, __package__=None, __cached__=None)
-    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", command.target)
+    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
     sys.argv = [command.target, *command.arguments]
     try:
-        code = compile(Path(command.target).read_bytes(), command.target, "exec", dont_inherit=True)
+        code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         traceback.print_exception(type(error), error, None)
         raise ScriptError(f"The script {command.target!r} isn't valid Python.", "See the message above.") from error

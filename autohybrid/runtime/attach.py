@@ -57,8 +57,12 @@ def apply(
     if [(each.recipe.layer, each.planned) for each in regions_of(model)] == wanted:
         return model
     restore(model)
-    for layer, region in wanted:
-        _place(layer, region, tolerance, verify)
+    try:
+        for layer, region in wanted:
+            _place(layer, region, tolerance, verify)
+    except BaseException:
+        restore(model)  # a plan is applied whole or not at all
+        raise
     return model
 
 

@@ -158,6 +158,9 @@ def _be_child(work: Work, writer: int, log: int, parent: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        # A notebook's streams go elsewhere than to the descriptors; what the child prints is evidence, not output.
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         try:
             answer = {"value": msgspec.to_builtins(work())}
         except BaseException:  # noqa: BLE001 - SystemExit included: paddle2onnx and others exit on what they can't do
