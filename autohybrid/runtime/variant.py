@@ -14,14 +14,16 @@ from typing import Any
 import paddle
 
 from autohybrid.device import clock
-from autohybrid.engines import Engine, Executable, Request
+from autohybrid.engines import Busy, Engine, Executable, Request
+from autohybrid.engines.paddle_export import conversion_lock
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.structure import Structure, Tensor, flatten, rebuild
 
-conversion_lock = threading.RLock()
-"""Paddle's tracer isn't made for two threads: one conversion at a time in a process."""
+
+class Overtaken(Exception):
+    """Weights or attributes changed while a variant was being converted or proven: what came of it isn't used."""
 
 
 class State(enum.Enum):
@@ -69,22 +71,30 @@ class Variant:
         self.answer: Answer | None = None
         self.busy = threading.Lock()
         self._executable: Executable | None = None
+        self._generation = 0
         self._copies = False
         self._proofs_left = recipe.proofs
         self._unsettled = 0
+
+    @property
+    def serves_threads(self) -> bool:
+        """Whether it is hybrid, and threads may call it without waiting for one another."""
+        executable = self._executable
+        return self.state is State.SERVING and executable is not None and executable.concurrent
 
     def convert(self, answer: Answer, inputs: Sequence[Tensor]) -> None:
         """Makes the executable for calls that eager answers in the structure of ``answer``.
 
         Raises whatever the engine raises.
         """
+        generation = self._generation
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
         program.eval()
         directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
         started = clock()
         try:
             with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
-                self._executable = self.recipe.engine.convert(
+                executable = self.recipe.engine.convert(
                     Request(
                         program=program,
                         inputs=contiguous(inputs),
@@ -97,13 +107,22 @@ class Variant:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self.conversion_seconds = clock() - started
+        if generation != self._generation:
+            executable.close()
+            raise Overtaken
+        self._executable = executable
         self.answer = answer
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The program's outputs for one call; results are the caller's own."""
+        """The program's outputs for one call; results are the caller's own.
+
+        Raises:
+            Busy: the executable has no room for this call, or another thread has just ended it.
+        """
         executable = self._executable
-        assert executable is not None, "only a converted variant runs"
+        if executable is None:
+            raise Busy("being converted again")
         outputs = executable.run(contiguous(inputs))
         return [output.clone() for output in outputs] if self._copies else outputs
 
@@ -113,21 +132,25 @@ class Variant:
         The first results are overwritten before the second run, so that a program that writes nothing, or hands out
         its own buffers, is found out. ``inputs`` aren't touched.
         """
+        generation, executable = self._generation, self._executable
+        if executable is None:
+            raise Overtaken
         given = [tensor.clone() for tensor in inputs]
-        assert self._executable is not None, "only a converted variant is proven"
-        first = self._executable.run(given)
+        first = executable.run(given)
         found = self._judged(inputs, expected, first)
         if found.equal:
             first_places = {output.data_ptr() for output in first}
             for output in first:
                 _poison(output)
-            second = self._executable.run(given)
+            second = executable.run(given)
             given_places = {tensor.data_ptr() for tensor in given}
             self._copies = self._copies or any(
                 output.data_ptr() in first_places or output.data_ptr() in given_places for output in second
             )
             found = self._judged(inputs, expected, second)
         touched = difference(inputs, given, Tolerance(rtol=0.0, atol=0.0))
+        if generation != self._generation:
+            raise Overtaken
         self.compared += 1
         self.worst = max(self.worst, found, key=lambda each: (not each.equal, each.error))
         if not found.equal:
@@ -167,7 +190,9 @@ class Variant:
         self.reason = reason
 
     def forget(self) -> None:
-        """Back to the beginning, after a change of weights or attributes."""
+        """Back to the beginning, after a change of weights or attributes; a conversion or a proof that is going on in
+        another thread comes to nothing (:class:`Overtaken`)."""
+        self._generation += 1
         self.release()
         self.state = State.NEW
         self.refusal = self.reason = ""
