@@ -1,4 +1,4 @@
-"""What every conversion through Paddle needs: one at a time, unheard, and without traces in Paddle's process-wide state.
+"""What every conversion through Paddle needs: one at a time, unheard, no traces in Paddle's process-wide state.
 
 Paddle's tracer keeps its state in places that other threads, and later exports, look at; the functions here keep one
 export's affairs to itself.
@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from paddle.base import core, framework
+from paddle.base import core as paddle_core
+from paddle.base import framework
 
 from autohybrid.errors import ConversionError
 
 WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
 """What ``paddle.incubate.jit.inference`` deletes when it is told nothing; a list given to it replaces these."""
+
+core: Any = paddle_core
 
 conversion_lock = threading.RLock()
 """Paddle's tracer and its pass manager aren't made for two threads: one conversion at a time in a process."""
@@ -65,7 +68,7 @@ def _tracer_of_this_thread_only() -> Iterator[None]:
     Paddle's ``global_var`` is thread-local, but writing its tracer also writes the value that new threads copy: a
     thread that first touches Paddle during a trace would be without dygraph mode for its whole life.
     """
-    kind = type(framework.global_var)
+    kind: Any = type(framework.global_var)
     original = kind.__dict__.get("__setattr__")
     if original is None or not hasattr(core, "_switch_tracer"):
         yield
@@ -115,7 +118,7 @@ def _is_pass(name: str) -> bool:
     return False
 
 
-def removed_with(owner: object, directory: Path) -> weakref.finalize[[], object]:
+def removed_with(owner: object, directory: Path) -> weakref.finalize[[Path, int], object]:
     """Has ``directory`` removed when ``owner`` is collected, when the process ends, or when the result is called.
 
     A forked child leaves its parent's directory alone.

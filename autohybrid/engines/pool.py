@@ -37,7 +37,7 @@ class Pool(Generic[ItemT]):
         making: taken without waiting while an item is made.
     """
 
-    def __init__(self, make: Callable[[], ItemT], *, limit: int, making: threading.RLock) -> None:  # type: ignore[valid-type]
+    def __init__(self, make: Callable[[], ItemT], *, limit: int, making: threading.RLock) -> None:
         self._make = make
         self._limit = limit
         self._making = making

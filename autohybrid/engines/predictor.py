@@ -100,7 +100,7 @@ class PredictorEngine:
             if not isinstance(value, (bool, int, str)) or not accepts(value):
                 raise ConversionError(f"{self.name}: {name} must be {wanted}, not {value!r}")
         if device.on_gpu():
-            misplaced = [name for name in ("threads", "onednn", "onednn_cache") if name in options]
+            misplaced: list[str] = [name for name in ("threads", "onednn", "onednn_cache") if name in options]
         else:
             misplaced = [name for name in ("memory_pool_mb",) if name in options]
             misplaced += ["precision"] if options.get("precision", "float32") != "float32" else []
