@@ -20,6 +20,7 @@ __all__ = [
     "StoredExecutable",
     "available",
     "by_name",
+    "runtime_of",
 ]
 
 
@@ -41,6 +42,11 @@ def available() -> list[str]:
     """The names of the engines that can be used here: ``predictor`` first, then the reference, then the others."""
     names = {point.name for point in entry_points(group=GROUP)}
     return sorted((name for name in names if by_name(name).unavailable() is None), key=_rank)
+
+
+def runtime_of(engine: Engine) -> str:
+    """What computes for an engine: its ``runtime`` where it names one that it shares with others, else its name."""
+    return str(getattr(engine, "runtime", engine.name))
 
 
 def _rank(name: str) -> tuple[bool, bool, str]:

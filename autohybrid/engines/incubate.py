@@ -33,6 +33,7 @@ class IncubateEngine:
     """
 
     name = "incubate"
+    runtime = "paddle.inference"
 
     def unavailable(self) -> str | None:
         if hasattr(paddle.incubate.jit, "inference"):

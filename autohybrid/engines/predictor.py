@@ -35,8 +35,7 @@ DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
 """Always deleted. ``inplace_pass`` overwrites operands that are needed again, on a CPU in Paddle 3.0 to 3.3."""
 
 MOST_PREDICTORS = 4
-"""``max_predictors`` unless told otherwise, or the number of usable cores where there are fewer; a predictor holds
-one to two copies of the weights."""
+"""``max_predictors`` unless told otherwise; a predictor holds one to two copies of the weights."""
 
 _FEED = "autohybrid_feed_"
 """Begins the names of inputs. Paddle puts a Tensor whose own name is that of an input into that input's place, whatever
@@ -58,7 +57,6 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (_is_count, "a positive int"),
     "onednn": (_is_bool, "a bool"),
     "onednn_cache": (lambda value: type(value) is int and value >= 0, "an int, at least 0"),
-    "memory_optim": (_is_bool, "a bool"),
     "ir_optim": (_is_bool, "a bool"),
     "max_predictors": (_is_count, "a positive int"),
     "memory_pool_mb": (_is_count, "a positive int"),
@@ -75,14 +73,15 @@ class PredictorEngine:
         onednn: use oneDNN on a CPU (True).
         onednn_cache: how many shapes oneDNN's cache may hold primitives for.
         deleted_passes: names of IR passes to delete besides :data:`DELETED_PASSES`.
-        memory_optim: let intermediate results share memory (False, as in the wrapper).
         ir_optim: optimise the program (True).
-        max_predictors: how many threads may have a predictor of their own; others share what is idle.
+        max_predictors: how many threads may have a predictor of their own; others borrow one that is idle, and where
+            none is, eager answers: no call waits for another.
         memory_pool_mb: first size of the memory pool on a GPU (1000, as in the wrapper).
         precision: float32, or float16 or bfloat16 on a GPU.
     """
 
     name = "predictor"
+    runtime = "paddle.inference"
 
     def unavailable(self) -> str | None:
         lacking = [name for name in ("Config", "create_predictor") if not hasattr(inference, name)]
@@ -160,7 +159,7 @@ class PredictorExecutable:
         self._directory = directory
         self._options = options
         self._inputs = inputs
-        limit = options.get("max_predictors", min(MOST_PREDICTORS, device.usable_cores()))
+        limit = options.get("max_predictors", MOST_PREDICTORS)
         self._pool: Pool[_Predictor] = Pool(self._made, limit=limit, making=conversion_lock)
         self._remove = removed_with(self, directory)
 
@@ -218,7 +217,8 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
         raise ConversionError(f"no exported program in {directory}")
     config = inference.Config(str(model), str(directory / f"{_STEM}.pdiparams"))
     config.disable_glog_info()
-    config.enable_memory_optim(options.get("memory_optim", False))
+    # Not on: with programs in Paddle's default format a predictor can't be made then.
+    config.enable_memory_optim(False)
     config.switch_ir_optim(options.get("ir_optim", True))
     place = str(paddle.device.get_device())
     if place.startswith("gpu"):
