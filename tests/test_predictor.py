@@ -15,7 +15,7 @@ from paddle import inference
 
 from autohybrid import device, engines
 from autohybrid.engines import Request, StorableEngine, predictor
-from autohybrid.engines.paddle_export import removed_with
+from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
 from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.variant import State
@@ -51,7 +51,7 @@ def test_an_operand_that_is_needed_again_is_right_by_default() -> None:
 
 
 def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "DELETED_PASSES", predictor.WRAPPER_DELETED_PASSES)
+    monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
     with region_of(Residual()) as region:
         assert settled(region, paddle.randn([4, 16])).refusal == "wrong"
 

@@ -119,13 +119,17 @@ class PredictorEngine:
         with conversion_lock:
             with contained():
                 _export(request)
-            return self.open(request.directory, request)
+            return self._opened(request.directory, request, owned=True)
 
     def open(self, directory: Path, request: Request) -> PredictorExecutable:
-        """Opens exported files and runs them once with ``request.inputs``: many faults show only then."""
         self.check_options(request.options)
-        executable = PredictorExecutable(directory, request.options, len(request.inputs))
+        return self._opened(directory, request, owned=False)
+
+    @staticmethod
+    def _opened(directory: Path, request: Request, owned: bool) -> PredictorExecutable:
+        executable = PredictorExecutable(directory, request.options, len(request.inputs), owned=owned)
         try:
+            # Many faults show only when it runs.
             with conversion_lock:
                 executable.run(request.inputs)
         except Exception as error:
@@ -148,20 +152,21 @@ class PredictorExecutable:
     """Exported files and the predictors that were made from them.
 
     Args:
-        directory: where ``infer.*`` are; removed with the executable unless :meth:`moved` is called.
+        directory: where ``infer.*`` are.
         options: of :class:`PredictorEngine`.
         inputs: how many Tensors the program takes.
+        owned: remove the directory with the executable, unless :meth:`moved` is called.
     """
 
     concurrent = True
 
-    def __init__(self, directory: Path, options: dict[str, Any], inputs: int) -> None:
+    def __init__(self, directory: Path, options: dict[str, Any], inputs: int, *, owned: bool = False) -> None:
         self._directory = directory
         self._options = options
         self._inputs = inputs
         limit = options.get("max_predictors", MOST_PREDICTORS)
         self._pool: Pool[_Predictor] = Pool(self._made, limit=limit, making=conversion_lock)
-        self._remove = removed_with(self, directory)
+        self._remove = removed_with(self, directory) if owned else None
 
     @property
     def predictors(self) -> int:
@@ -180,10 +185,13 @@ class PredictorExecutable:
 
     def close(self) -> None:
         self._pool.close()
-        self._remove()
+        if self._remove is not None:
+            self._remove()
 
     def moved(self, directory: Path) -> None:
-        self._remove.detach()
+        if self._remove is not None:
+            self._remove.detach()
+        self._remove = None
         self._directory = directory
 
     def _made(self) -> _Predictor:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import logging
+import struct
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -75,7 +76,9 @@ class Contents:
         try:
             if self._depth > DEEPEST:
                 raise Unknowable(f"nested too deeply at {type(value).__name__}")
-            return self._described(value)
+            held = vars(value) if isinstance(value, (Mapping, list, tuple, set)) and hasattr(value, "__dict__") else {}
+            described = self._described(value)
+            return [described, self.of(dict(held))] if held else described
         finally:
             self._depth -= 1
 
@@ -120,11 +123,11 @@ class Contents:
 
     def _of_object(self, value: Any) -> Any:
         kind = type(value)
-        slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
-        if not hasattr(value, "__dict__") and not slots:
+        slots = [name for base in kind.__mro__ for name in _slots_of(base)]
+        if _has_hidden_state(kind, len(slots)):
             raise Unknowable(f"a {qualified_name(kind)}")
         held = dict(getattr(value, "__dict__", {}))
-        held |= {name: getattr(value, name) for name in slots if isinstance(name, str) and hasattr(value, name)}
+        held |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
         held = {name: part for name, part in held.items() if name not in _UNNAMED}
         return ["object", self.of_class(kind), [[name, self.of(part)] for name, part in sorted(held.items())]]
 
@@ -159,6 +162,17 @@ class Contents:
         defaults = [self.of(function.__defaults__), self.of(function.__kwdefaults__)]
         named = [[what, self.of(value)] for what, value in _named_by(function)]
         return ["function", function.__qualname__, source, closed, defaults, named]
+
+
+def _slots_of(base: type) -> list[str]:
+    slots = vars(base).get("__slots__", ())
+    return [slots] if isinstance(slots, str) else list(slots)
+
+
+def _has_hidden_state(kind: type, slots: int) -> bool:
+    """Whether instances hold more than attributes and slots, in a part that only compiled code sees."""
+    # An address each for __dict__ and for __weakref__, where they aren't kept in front of the object.
+    return kind.__basicsize__ > object.__basicsize__ + struct.calcsize("P") * (2 + slots)
 
 
 _UNNAMED = frozenset({"_full_name", "_helper"})

@@ -93,7 +93,7 @@ class Region:
 
     @property
     def variants(self) -> list[Variant]:
-        return [variant for variants in self._variants.values() for variant in variants]
+        return [variant for variants in list(self._variants.values()) for variant in variants]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         reason = self._bypassed()
@@ -165,6 +165,10 @@ class Region:
         if shapes is None:
             return "not in the plan"
         with self._made:
+            # Another thread may have come first with the same shape.
+            for variant in known:
+                if fits(variant.shapes, tensors):
+                    return variant
             if sum(len(variants) for variants in self._variants.values()) >= MAX_VARIANTS:
                 return "too many variants"
             made = Variant(self.recipe, structure, shapes)
