@@ -18,7 +18,11 @@ from autohybrid.engines import Request, StorableEngine, predictor
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
 from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
 from autohybrid.errors import ConversionError
+from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.variant import State
+from autohybrid.search.isolation import Finished, Forked
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
+from autohybrid.search.search import Attempt, Findings, Search
 
 
 @pytest.fixture
@@ -326,3 +330,59 @@ def test_the_number_and_the_weights_of_the_predictors_can_be_seen(exported: Path
     assert executable.weight_bytes >= 4 * (4 * 4 + 4)
     executable.close()
     assert executable.predictors == 0
+
+
+def _leaves_files() -> str:
+    directory = tempfile.mkdtemp(prefix="autohybrid-")
+    (Path(directory) / "infer.json").write_text("{}")
+    return directory
+
+
+def test_a_trials_child_leaves_no_files() -> None:
+    result = Forked().run(_leaves_files, seconds=20, memory=1 << 30)
+    assert isinstance(result, Finished)
+    assert not Path(result.value).exists()
+
+
+def _search_after(outcome: Any) -> tuple[Search, Any]:
+    candidate: Any = object()
+    search = Search.__new__(Search)
+    attempt = Attempt(candidate=candidate, engine="predictor", options={}, outcome=outcome, measured_on="", inputs=None)
+    search.findings = Findings(attempts=[attempt])
+    return search, candidate
+
+
+_EQUALITY = Equality(error=0.0, limit=0.0, noise=0.0, scale=1.0, inputs_compared=2)
+_CONVERTED = Converted(
+    inputs=None,
+    outputs=None,
+    training_mode="eager",
+    equality=_EQUALITY,
+    samples=Samples(eager=[1.0], hybrid=[1.0]),
+    conversion_seconds=1.0,
+    extra_memory=0,
+    twins=[],
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tried"),
+    [
+        (_CONVERTED, False),
+        (Unfit(reason="state", detail=""), False),
+        (Failed(detail="", evidence="", inputs=None, exported=False), False),
+        (Failed(detail="", evidence="", inputs=None, exported=True), True),
+        (Wrong(detail="", equality=_EQUALITY, inputs=None), True),
+        (Crashed(detail="", evidence=""), True),
+    ],
+)
+def test_the_reference_engine_is_tried_only_where_it_may_do_better(outcome: Any, tried: bool) -> None:
+    search, candidate = _search_after(outcome)
+    assert search._worth_trying(engines.by_name("incubate"), candidate) is tried
+    # Other options of the same engine are another question.
+    assert search._worth_trying(engines.by_name("predictor"), candidate) is not isinstance(outcome, Unfit)
+    assert search._worth_trying(engines.by_name("incubate"), object())  # type: ignore[arg-type]
+
+
+def test_predictor_comes_first_and_the_reference_second() -> None:
+    assert engines.available()[:2] == ["predictor", "incubate"]

@@ -41,6 +41,8 @@ def digest_of(description: Any) -> str:
 
 def tensor_digest(tensor: Any) -> str:
     """A digest of a Tensor's dtype, shape and bytes."""
+    if not tensor._is_initialized():
+        return f"{dtype_name(tensor)}{list(tensor.shape)} nothing"
     values = np.ascontiguousarray(tensor.detach().numpy())
     digest = hashlib.sha256(values.data.cast("B") if values.size else b"").hexdigest()
     return f"{dtype_name(tensor)}{list(tensor.shape)} {digest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autohybrid.engines import Engine, Executable, Request, StorableEngine
-from autohybrid.errors import ConversionError
-from autohybrid.runtime.identity import Unknowable
+from autohybrid.errors import ConversionError, SetupError
 from autohybrid.store import Key, Store, Stored, Verified
 
 
@@ -56,25 +56,26 @@ def converted(engine: Engine, request: Request, store: Store | None, key: Callab
     """
     if store is None or not isinstance(engine, StorableEngine):
         return Conversion(executable=_privately(engine, request))
-    try:
-        wanted = key()
-        found = _found(engine, request, store, wanted)
-        if found is not None:
-            return found
-        with store.making(wanted) as alone:
-            # Whoever made it while this process waited has left it there.
+    stage: Path | None = None
+    with contextlib.ExitStack() as held:
+        try:
+            wanted = key()
+        except Exception as error:  # noqa: BLE001 - users' objects are asked what they hold: they may raise anything
+            return Conversion(executable=_privately(engine, request), note=f"not stored: {error}")
+        try:
             found = _found(engine, request, store, wanted)
+            if found is None:
+                alone = held.enter_context(store.making(wanted))
+                # Whoever made it while this process waited has left it there.
+                found = _found(engine, request, store, wanted)
             if found is not None:
                 return found
-            why = store.why_missing(wanted)
-            if alone:
-                stage = store.stage(wanted)
-                return _kept(engine, request, store, wanted, stage, why)
-            why = "another process is still making it"
-    except Unknowable as error:
-        why = str(error)
-    except OSError as error:
-        why = str(error)
+            why = store.why_missing(wanted) if alone else "another process is still making it"
+            stage = store.stage(wanted) if alone else None
+        except (OSError, SetupError) as error:
+            why = str(error)
+        if stage is not None:
+            return _kept(engine, request, store, wanted, stage, why)
     return Conversion(executable=_privately(engine, request), note=f"not stored: {why}")
 
 

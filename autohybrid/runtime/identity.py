@@ -24,8 +24,6 @@ from autohybrid.runtime.signature import Shapes, recorded
 from autohybrid.store import FORMAT, Key
 from autohybrid.structure import Structure, Tensor, constants, qualified_name
 
-__all__ = ["Unknowable", "key_of"]
-
 
 def key_of(
     layer: Any,
