@@ -94,7 +94,8 @@ class Forked:
 
     def run(self, work: Work, *, seconds: float, memory: int) -> Result:
         reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as log:
+        # A child ends without cleaning up, or dies: what it writes goes where it can be removed.
+        with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory(prefix="autohybrid-") as scratch:
             parent = os.getpid()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -104,6 +105,7 @@ class Forked:
                 child = os.fork()
             if child == 0:
                 os.close(reader)
+                tempfile.tempdir = scratch
                 _be_child(work, writer, log.fileno(), parent)
             os.close(writer)
             try:
