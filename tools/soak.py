@@ -1,4 +1,4 @@
-"""A long run of one region: changing shapes, constants and weights, several threads, every answer compared with eager's.
+"""A long run of one region with changing shapes, constants and weights from several threads, compared with eager.
 
 Prints wrong answers (there must be none), how the calls were answered, and the process's memory over time.
 
@@ -25,7 +25,7 @@ WEIGHT_CHANGES = 10
 """How often the weights change in a whole run."""
 
 
-class Scaled(nn.Layer):
+class Scaled(nn.Layer):  # type: ignore[misc]
     """A small Layer with a constant, a flag and an optional second output."""
 
     def __init__(self, width: int = 64) -> None:

@@ -208,8 +208,8 @@ _INFRASTRUCTURE = ("ipykernel", "IPython", "zmq", "tornado", "jupyter_client", "
 def obstacle() -> str:
     """Why this process shouldn't be forked now, or empty.
 
-    Another Python thread may hold a lock for ever; and in a child that was forked from another thread than the main one,
-    Paddle takes itself for static mode, or dies.
+    Another Python thread may hold a lock for ever; and in a child that was forked from another thread than the main
+    one, Paddle takes itself for static mode, or dies.
     """
     if threading.current_thread() is not threading.main_thread():
         return f"this isn't the main thread ({threading.current_thread().name})"
