@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -24,6 +25,12 @@ WATCHED = [
 ]
 
 Convert = Callable[..., Region]
+
+
+@pytest.fixture(autouse=True)
+def _a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("AUTOHYBRID_CACHE", str(tmp_path / "store"))
 
 
 @pytest.fixture(autouse=True)

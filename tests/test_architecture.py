@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("stats", "device", "structure"),
-    ("plan",),
+    ("plan", "store"),
     ("engines", "report"),
     ("observe", "runtime"),
     ("search",),

@@ -5,12 +5,23 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from autohybrid.engines.interface import Engine, Executable, Request
+from autohybrid.engines.interface import Busy, Engine, Executable, Request, StorableEngine, StoredExecutable
 from autohybrid.errors import UsageError
 
 GROUP = "autohybrid.engines"
 
-__all__ = ["GROUP", "Engine", "Executable", "Request", "available", "by_name"]
+__all__ = [
+    "GROUP",
+    "Busy",
+    "Engine",
+    "Executable",
+    "Request",
+    "StorableEngine",
+    "StoredExecutable",
+    "available",
+    "by_name",
+    "runtime_of",
+]
 
 
 @cache
@@ -28,6 +39,15 @@ def by_name(name: str) -> Engine:
 
 
 def available() -> list[str]:
-    """The names of the engines that can be used here, the reference first."""
+    """The names of the engines that can be used here: ``predictor`` first, then the reference, then the others."""
     names = {point.name for point in entry_points(group=GROUP)}
-    return sorted((name for name in names if by_name(name).unavailable() is None), key=lambda n: (n != "incubate", n))
+    return sorted((name for name in names if by_name(name).unavailable() is None), key=_rank)
+
+
+def runtime_of(engine: Engine) -> str:
+    """What computes for an engine: its ``runtime`` where it names one that it shares with others, else its name."""
+    return str(getattr(engine, "runtime", engine.name))
+
+
+def _rank(name: str) -> tuple[bool, bool, str]:
+    return (name != "predictor", name != "incubate", name)

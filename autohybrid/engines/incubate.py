@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +16,9 @@ from typing import Any
 import paddle
 
 from autohybrid.engines.interface import Request
+from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
-
-_OWN_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
-"""What the wrapper deletes when it is told nothing; a list given to it replaces these."""
 
 _CURES = (["inplace_pass"], ["onednn_placement_pass", "inplace_pass"])
 """Passes whose deletion cures known faults on CPU in Paddle 3.0 to 3.3: ``inplace_pass`` overwrites an operand that is
@@ -38,6 +33,7 @@ class IncubateEngine:
     """
 
     name = "incubate"
+    runtime = "paddle.inference"
 
     def unavailable(self) -> str | None:
         if hasattr(paddle.incubate.jit, "inference"):
@@ -52,6 +48,7 @@ class IncubateEngine:
                 raise ConversionError(
                     f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}."
                 )
+        check_pass_names(self.name, options.get("deleted_passes", []))
 
     def attempts(self) -> Sequence[dict[str, Any]]:
         return [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
@@ -59,10 +56,10 @@ class IncubateEngine:
     def convert(self, request: Request) -> _Wrapped:
         self.check_options(request.options)
         options = dict(request.options)
-        deleted = [*_OWN_DELETED_PASSES, *options.pop("deleted_passes", ())]
+        deleted = [*WRAPPER_DELETED_PASSES, *options.pop("deleted_passes", ())]
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         options.setdefault("skip_prune_program", True)
-        with _contained():
+        with contained(), _quiet():
             wrapped = paddle.incubate.jit.inference(
                 request.program.forward, save_model_dir=str(request.directory), delete_pass_lists=deleted, **options
             )
@@ -77,9 +74,11 @@ class IncubateEngine:
 
 
 class _Wrapped:
+    concurrent = False
+
     def __init__(self, wrapped: Any, directory: Path) -> None:
         self._wrapped = wrapped
-        self._directory = directory
+        self._remove = removed_with(self, directory)
         self._predictor: Any = None
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -94,7 +93,7 @@ class _Wrapped:
 
     def close(self) -> None:
         self._predictor = self._wrapped = None
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove()
 
 
 def _inference_engine(wrapped: Any) -> Any:
@@ -108,7 +107,7 @@ def _declare_shapes(wrapped: Any, shapes: Sequence[Sequence[int]]) -> None:
 
 
 @contextlib.contextmanager
-def _contained() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     home: Any = import_module("paddle.incubate.jit.inference_decorator")
     original = home.create_predictor
 
@@ -118,25 +117,10 @@ def _contained() -> Iterator[None]:
         return original(config)
 
     home.create_predictor = quiet
+    # A name of the module's own, in front of the builtin: other threads' prints go on.
+    home.print = lambda *_, **__: None
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except BaseException:
-        _forget_failed_program()
-        raise
+        yield
     finally:
         home.create_predictor = original
-
-
-def _forget_failed_program() -> None:
-    """Clears what a failed export leaves in Paddle's process-wide records.
-
-    They are keyed by the address of a program that is gone; a later program at the same address would inherit its
-    parameters, and die.
-    """
-    from paddle.jit.dy2static import parameter_recorder
-
-    for recorder in (parameter_recorder._global_parameter_recorder, parameter_recorder._global_inplace_map):
-        for record in ("params_dict", "tensor2value"):
-            getattr(recorder, record, {}).clear()
+        del home.print

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from autohybrid.structure import Tensor
 
@@ -33,8 +33,20 @@ class Request:
     directory: Path
 
 
+class Busy(Exception):
+    """An executable can't take a call just now: eager answers this one, and the executable stays."""
+
+
 class Executable(Protocol):
-    """A converted program. Not thread-safe by itself."""
+    """A converted program.
+
+    Attributes:
+        concurrent: whether threads may call ``run`` at the same time. Then it must not wait for another thread's
+            run (it may raise :class:`Busy`), and its results must be the caller's own: no later run, in whichever
+            thread, changes them. Where it is False, one thread calls at a time, and results may be overwritten.
+    """
+
+    concurrent: bool
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Runs the program on contiguous Tensors of the requested dtypes and shapes."""
@@ -64,4 +76,24 @@ class Engine(Protocol):
 
     def convert(self, request: Request) -> Executable:
         """Converts. Whatever it raises means: this can't be converted so."""
+        ...
+
+
+@runtime_checkable
+class StorableEngine(Engine, Protocol):
+    """An engine whose conversions can be kept on disk: ``convert`` leaves all that ``open`` needs in the directory."""
+
+    def open(self, directory: Path, request: Request) -> StoredExecutable:
+        """Opens what an earlier ``convert`` of an equal request wrote, without tracing and without exporting.
+
+        ``request.program`` may be None, ``request.directory`` isn't used.
+        """
+        ...
+
+
+class StoredExecutable(Executable, Protocol):
+    """An executable that reads its files from a directory."""
+
+    def moved(self, directory: Path) -> None:
+        """Tells that its files are elsewhere now, and belong to somebody else, who removes them."""
         ...

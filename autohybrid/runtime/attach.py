@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tabulate import tabulate
 
-from autohybrid import device, engines
+from autohybrid import device, engines, store
 from autohybrid.errors import PlanError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
@@ -57,9 +57,10 @@ def apply(
     if [(each.recipe.layer, each.planned) for each in regions_of(model)] == wanted:
         return model
     restore(model)
+    kept = store.default()
     try:
         for layer, region in wanted:
-            _place(layer, region, tolerance, verify)
+            _place(layer, region, tolerance, verify, kept)
     except BaseException:
         restore(model)  # a plan is applied whole or not at all
         raise
@@ -120,7 +121,9 @@ def _layer_at(root: Any, path: str) -> Any:
     return layer
 
 
-def _place(layer: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
+def _place(
+    layer: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int, kept: store.Store | None = None
+) -> Region:
     engine = engines.by_name(planned.engine)
     engine.check_options(planned.options)
     recipe = Recipe(
@@ -130,6 +133,7 @@ def _place(layer: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int
         options=planned.options,
         tolerance=tolerance,
         proofs=verify,
+        store=kept,
     )
     region = Region(
         path=planned.path,

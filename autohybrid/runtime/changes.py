@@ -84,6 +84,11 @@ def unwatch() -> None:
                 _undo.pop()()
 
 
+def watching() -> bool:
+    """Whether the patches are in place: only then does the counter tell anything."""
+    return _users > 0
+
+
 def _install() -> None:
     _patch(paddle.nn.Layer, "__setattr__", _assigned, before=True)
     for name in _LAYER_SETTERS:
@@ -235,14 +240,14 @@ def _pointer(tensor: Tensor) -> tuple[int, str, tuple[int, ...]]:
     return (address, str(tensor.dtype), tuple(tensor.shape))
 
 
-_NOT_STATE = frozenset({"_parameters", "_buffers", "training", "forward", "_full_name", "_helper", "_dtype"})
+NOT_STATE = frozenset({"_parameters", "_buffers", "training", "forward", "_full_name", "_helper", "_dtype"})
 
 
 def _attributes(family: Sequence[Any]) -> Iterator[Any]:
     for sub in family:
         yield id(sub)
         for name, value in sub.__dict__.items():
-            if name in _NOT_STATE:
+            if name in NOT_STATE:
                 continue
             if name == "_sub_layers":
                 yield tuple([(key, id(child)) for key, child in value.items()])

@@ -14,7 +14,18 @@ import paddle
 from paddle.jit.dy2static import Call
 
 from autohybrid.errors import ConversionError
-from autohybrid.structure import Constant, Mapping, Record, Sequence_, Slot, Structure, Tensor, flatten, rebuild
+from autohybrid.structure import (
+    Constant,
+    Mapping,
+    Record,
+    Sequence_,
+    Slot,
+    Structure,
+    Tensor,
+    describe,
+    flatten,
+    rebuild,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +56,10 @@ class Answer:
             differentiable=tuple([not tensor.stop_gradient for tensor in tensors]),
         )
         return answer, answer.computed(tensors)
+
+    def described(self) -> Any:
+        """The structure as JSON values, each Tensor with where it comes from."""
+        return describe(self.structure, lambda index: {"index": index, "input": self.sources[index]})
 
     def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]

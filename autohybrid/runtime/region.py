@@ -15,12 +15,13 @@ import paddle
 from paddle.base import framework
 from paddle.base.dygraph.base import in_to_static_mode
 
+from autohybrid.engines import Busy
 from autohybrid.errors import AutohybridError
 from autohybrid.runtime import changes
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.signature import Shapes, admitted_shapes, fits
-from autohybrid.runtime.variant import Recipe, State, Variant
+from autohybrid.runtime.variant import Overtaken, Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten, rebuild, signature
 
 MAX_VARIANTS = 8
@@ -88,10 +89,11 @@ class Region:
         self._quiet = True
         self._local = threading.local()
         self._made = threading.Lock()
+        self._counting = threading.Lock()
 
     @property
     def variants(self) -> list[Variant]:
-        return [variant for variants in self._variants.values() for variant in variants]
+        return [variant for variants in list(self._variants.values()) for variant in variants]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         reason = self._bypassed()
@@ -101,6 +103,8 @@ class Region:
         variant = self._variant_for(structure, tensors)
         if isinstance(variant, str):
             return self._eager(variant, args, kwargs)
+        if variant.serves_threads:
+            return self._hybrid(variant, structure, tensors, args, kwargs)
         if not variant.busy.acquire(blocking=False):
             return self._eager("busy in another thread", args, kwargs)
         try:
@@ -161,6 +165,10 @@ class Region:
         if shapes is None:
             return "not in the plan"
         with self._made:
+            # Another thread may have come first with the same shape.
+            for variant in known:
+                if fits(variant.shapes, tensors):
+                    return variant
             if sum(len(variants) for variants in self._variants.values()) >= MAX_VARIANTS:
                 return "too many variants"
             made = Variant(self.recipe, structure, shapes)
@@ -177,7 +185,8 @@ class Region:
         return None
 
     def _eager(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.eager_calls[reason] += 1
+        with self._counting:
+            self.eager_calls[reason] += 1
         return self.recipe.function(*args, **kwargs)
 
     def _hybrid(
@@ -189,18 +198,22 @@ class Region:
         kwargs: dict[str, Any],
     ) -> Any:
         answer = variant.answer
-        assert answer is not None, "a serving variant knows its answer"
+        if answer is None:
+            return self._eager("overtaken by a change of weights", args, kwargs)
         try:
             if paddle.is_grad_enabled() and any(answer.differentiable):
-                outputs = _with_gradients(self.recipe, structure, variant, tensors)
+                outputs = _with_gradients(self.recipe, structure, variant, answer, tensors)
             else:
                 outputs = variant.run(tensors)
         except AutohybridError:
             raise
+        except Busy:
+            return self._eager("busy in other threads", args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this variant, eager answers
             variant.refuse("failed", f"the engine failed: {_one_line(error)}")
             return self._eager(variant.reason, args, kwargs)
-        self.hybrid_calls += 1
+        with self._counting:
+            self.hybrid_calls += 1
         return answer.rebuild(outputs, tensors)
 
     def _proving(
@@ -245,6 +258,8 @@ class Region:
                 return
             with paddle.no_grad():
                 variant.prove(kept, expected)
+        except (Overtaken, Busy):
+            return
         except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
             code = "failed_running" if getattr(error, "exported", False) else "failed"
             variant.refuse(code, f"can't be converted: {_one_line(error)}")
@@ -298,10 +313,10 @@ class _GradientRun:
         ]
 
 
-def _with_gradients(recipe: Recipe, structure: Structure, variant: Variant, tensors: Sequence[Tensor]) -> list[Tensor]:
+def _with_gradients(
+    recipe: Recipe, structure: Structure, variant: Variant, answer: Answer, tensors: Sequence[Tensor]
+) -> list[Tensor]:
     """The outputs with eager's ``stop_gradient`` and with eager's gradients behind them."""
-    answer = variant.answer
-    assert answer is not None, "a serving variant knows its answer"
     anchor = paddle.zeros([1])
     anchor.stop_gradient = False
     results = _Recomputed.apply(anchor, _GradientRun(recipe, structure, variant, tensors), *tensors)

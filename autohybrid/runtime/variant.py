@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +12,19 @@ from typing import Any
 import paddle
 
 from autohybrid.device import clock
-from autohybrid.engines import Engine, Executable, Request
+from autohybrid.engines import Busy, Engine, Executable, Request
+from autohybrid.engines.paddle_export import conversion_lock
+from autohybrid.runtime.conversion import Conversion, converted
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
+from autohybrid.runtime.identity import key_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
+from autohybrid.store import Key, Store, Verified
 from autohybrid.structure import Structure, Tensor, flatten, rebuild
 
-conversion_lock = threading.RLock()
-"""Paddle's tracer isn't made for two threads: one conversion at a time in a process."""
+
+class Overtaken(Exception):
+    """Weights or attributes changed while a variant was being converted or proven: what came of it isn't used."""
 
 
 class State(enum.Enum):
@@ -41,6 +44,7 @@ class Recipe:
     options: dict[str, Any]
     tolerance: Tolerance
     proofs: int
+    store: Store | None = None
 
 
 class Variant:
@@ -68,42 +72,105 @@ class Variant:
         self.conversion_seconds = 0.0
         self.answer: Answer | None = None
         self.busy = threading.Lock()
-        self._executable: Executable | None = None
+        self._conversion: Conversion | None = None
+        self._generation = 0
         self._copies = False
         self._proofs_left = recipe.proofs
         self._unsettled = 0
+
+    @property
+    def serves_threads(self) -> bool:
+        """Whether it is hybrid, and threads may call it without waiting for one another."""
+        made = self._conversion
+        return self.state is State.SERVING and made is not None and made.executable.concurrent
+
+    @property
+    def executable(self) -> Executable | None:
+        """What serves, or is being proven."""
+        made = self._conversion
+        return made.executable if made is not None else None
+
+    @property
+    def store_note(self) -> str:
+        """How the store took part in the conversion, see :class:`Conversion`."""
+        made = self._conversion
+        return made.note if made is not None else ""
 
     def convert(self, answer: Answer, inputs: Sequence[Tensor]) -> None:
         """Makes the executable for calls that eager answers in the structure of ``answer``.
 
         Raises whatever the engine raises.
         """
+        generation = self._generation
+        given = contiguous(inputs)
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
-        directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
+        request = Request(
+            program=program, inputs=given, shapes=self.shapes, options=self.recipe.options, directory=Path()
+        )
         started = clock()
-        try:
-            with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
-                program.eval()
-                self._executable = self.recipe.engine.convert(
-                    Request(
-                        program=program,
-                        inputs=contiguous(inputs),
-                        shapes=self.shapes,
-                        options=self.recipe.options,
-                        directory=directory,
-                    )
-                )
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+        with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
+            program.eval()
+            made = converted(self.recipe.engine, request, self.recipe.store, lambda: self._key(given))
         self.conversion_seconds = clock() - started
+        if generation != self._generation:
+            made.close()
+            raise Overtaken
+        self._conversion = made
         self.answer = answer
+        if self._was_verified(made.verified, answer):
+            # In another process. This call's answer is compared all the same, since eager gave it anyway.
+            self._proofs_left = min(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
+    def _key(self, inputs: Sequence[Tensor]) -> Key:
+        recipe = self.recipe
+        return key_of(
+            recipe.layer,
+            recipe.function,
+            self.arguments,
+            self.shapes,
+            inputs,
+            engine=recipe.engine.name,
+            options=recipe.options,
+        )
+
+    def _was_verified(self, record: Verified | None, answer: Answer) -> bool:
+        tolerance = self.recipe.tolerance
+        return (
+            record is not None
+            and record.rtol <= tolerance.rtol
+            and record.atol <= tolerance.atol
+            and record.compared >= self.recipe.proofs
+            and record.answer == answer.described()
+        )
+
+    def _write_down(self) -> None:
+        """Notes in the store that this conversion was proven."""
+        made, answer, worst = self._conversion, self.answer, self.worst
+        if made is None or answer is None or self._was_verified(made.verified, answer):
+            return
+        made.record(
+            Verified(
+                rtol=self.recipe.tolerance.rtol,
+                atol=self.recipe.tolerance.atol,
+                compared=self.compared,
+                error=worst.error,
+                limit=worst.limit,
+                scale=worst.scale,
+                noise=worst.noise,
+                answer=answer.described(),
+            )
+        )
+
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The program's outputs for one call; results are the caller's own."""
-        executable = self._executable
-        assert executable is not None, "only a converted variant runs"
+        """The program's outputs for one call; results are the caller's own.
+
+        Raises:
+            Busy: the executable has no room for this call, or another thread has just ended it.
+        """
+        executable = self.executable
+        if executable is None:
+            raise Busy("being converted again")
         outputs = executable.run(contiguous(inputs))
         return [output.clone() for output in outputs] if self._copies else outputs
 
@@ -113,21 +180,25 @@ class Variant:
         The first results are overwritten before the second run, so that a program that writes nothing, or hands out
         its own buffers, is found out. ``inputs`` aren't touched.
         """
+        generation, executable = self._generation, self.executable
+        if executable is None:
+            raise Overtaken
         given = [tensor.clone() for tensor in inputs]
-        assert self._executable is not None, "only a converted variant is proven"
-        first = self._executable.run(given)
+        first = executable.run(given)
         found = self._judged(inputs, expected, first)
         if found.equal:
             first_places = {output.data_ptr() for output in first}
             for output in first:
                 _poison(output)
-            second = self._executable.run(given)
+            second = executable.run(given)
             given_places = {tensor.data_ptr() for tensor in given}
             self._copies = self._copies or any(
                 output.data_ptr() in first_places or output.data_ptr() in given_places for output in second
             )
             found = self._judged(inputs, expected, second)
         touched = difference(inputs, given, Tolerance(rtol=0.0, atol=0.0))
+        if generation != self._generation:
+            raise Overtaken
         self.compared += 1
         self.worst = max(self.worst, found, key=lambda each: (not each.equal, each.error))
         if not found.equal:
@@ -138,6 +209,7 @@ class Variant:
             self._proofs_left -= 1
             if self._proofs_left <= 0:
                 self.state = State.SERVING
+                self._write_down()
 
     def _judged(self, inputs: Sequence[Tensor], expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> Difference:
         found = difference(expected, outputs, self.recipe.tolerance)
@@ -161,13 +233,17 @@ class Variant:
 
     def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
+        if code == "wrong" and self._conversion is not None:
+            self._conversion.discard()
         self.release()
         self.state = State.REFUSED
         self.refusal = code
         self.reason = reason
 
     def forget(self) -> None:
-        """Back to the beginning, after a change of weights or attributes."""
+        """Back to the beginning, after a change of weights or attributes; a conversion or a proof that is going on in
+        another thread comes to nothing (:class:`Overtaken`)."""
+        self._generation += 1
         self.release()
         self.state = State.NEW
         self.refusal = self.reason = ""
@@ -177,9 +253,9 @@ class Variant:
 
     def release(self) -> None:
         """Gives back the executable."""
-        executable, self._executable = self._executable, None
-        if executable is not None:
-            executable.close()
+        made, self._conversion = self._conversion, None
+        if made is not None:
+            made.close()
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

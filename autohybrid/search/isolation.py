@@ -94,7 +94,8 @@ class Forked:
 
     def run(self, work: Work, *, seconds: float, memory: int) -> Result:
         reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as log:
+        # A child ends without cleaning up, or dies: what it writes goes where it can be removed.
+        with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory(prefix="autohybrid-") as scratch:
             parent = os.getpid()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -104,6 +105,7 @@ class Forked:
                 child = os.fork()
             if child == 0:
                 os.close(reader)
+                tempfile.tempdir = scratch
                 _be_child(work, writer, log.fileno(), parent)
             os.close(writer)
             try:
@@ -204,9 +206,18 @@ _INFRASTRUCTURE = ("ipykernel", "IPython", "zmq", "tornado", "jupyter_client", "
 
 
 def obstacle() -> str:
-    """Why this process shouldn't be forked now, or empty: another Python thread may hold a lock for ever."""
-    own = {threading.current_thread(), threading.main_thread()}
-    others = [thread for thread in threading.enumerate() if thread not in own and not _is_infrastructure(thread)]
+    """Why this process shouldn't be forked now, or empty.
+
+    Another Python thread may hold a lock for ever; and in a child that was forked from another thread than the main
+    one, Paddle takes itself for static mode, or dies.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return f"this isn't the main thread ({threading.current_thread().name})"
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not _is_infrastructure(thread)
+    ]
     if others:
         return "other threads are running (" + ", ".join(sorted(thread.name for thread in others)) + ")"
     return ""

@@ -12,7 +12,7 @@ import msgspec
 
 from autohybrid import engines
 from autohybrid.device import clock
-from autohybrid.engines import Engine
+from autohybrid.engines import Engine, runtime_of
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.candidates import Candidate, candidates_of, children, contains, likeness, selected
@@ -218,11 +218,31 @@ class Search:
             if each is not candidate and id(each) not in self.findings.passed and not self._is_known(each)
         ]
         for engine in self._engines:
+            if not self._worth_trying(engine, candidate):
+                continue
             for options in engine.attempts():
                 outcome = self._tried(candidate, engine, options, twins)
                 self._note(candidate, engine, options, outcome, twins)
                 if not _another_try_may_help(outcome) or self._budget.left <= self._reserve():
                     break
+
+    def _worth_trying(self, engine: Engine, candidate: Candidate) -> bool:
+        """Whether an engine may tell something that those before it haven't.
+
+        Nothing is to be hoped for where the candidate itself is unfit. Engines with the same ``runtime`` trace and
+        compute alike: where one of them converted rightly, or tracing failed, another would only take the time again.
+        It is tried where what failed lies behind the export, which is where their settings differ.
+        """
+        for attempt in self.findings.attempts:
+            if attempt.candidate is not candidate:
+                continue
+            if isinstance(attempt.outcome, Unfit):
+                return False
+            alike = runtime_of(engines.by_name(attempt.engine)) == runtime_of(engine) and attempt.engine != engine.name
+            untraceable = isinstance(attempt.outcome, Failed) and not attempt.outcome.exported
+            if alike and (untraceable or isinstance(attempt.outcome, Converted)):
+                return False
+        return True
 
     def _is_known(self, candidate: Candidate) -> bool:
         return any(attempt.candidate is candidate for attempt in self.findings.attempts)

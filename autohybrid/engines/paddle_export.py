@@ -1,0 +1,131 @@
+"""What every conversion through Paddle needs: one at a time, unheard, no traces in Paddle's process-wide state.
+
+Paddle's tracer keeps its state in places that other threads, and later exports, look at; the functions here keep one
+export's affairs to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from paddle.base import core as paddle_core
+from paddle.base import framework
+
+from autohybrid.errors import ConversionError
+
+WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
+"""What ``paddle.incubate.jit.inference`` deletes when it is told nothing; a list given to it replaces these."""
+
+core: Any = paddle_core
+
+conversion_lock = threading.RLock()
+"""Paddle's tracer and its pass manager aren't made for two threads: one conversion at a time in a process."""
+
+# A child that is forked while another thread converts would wait for that thread for ever: it has no such thread.
+os.register_at_fork(after_in_child=lambda: conversion_lock._at_fork_reinit())  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Around a trace: Python warnings are dropped, other threads keep their tracer, a failure leaves nothing behind.
+
+    To be entered with :data:`conversion_lock` held.
+    """
+    try:
+        with _tracer_of_this_thread_only(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except BaseException:
+        forget_failed_program()
+        raise
+
+
+def forget_failed_program() -> None:
+    """Clears what a failed export leaves in Paddle's process-wide records.
+
+    They are keyed by the address of a program that is gone; a later program at the same address would inherit its
+    parameters, and die.
+    """
+    from paddle.jit.dy2static import parameter_recorder
+
+    for recorder in (parameter_recorder._global_parameter_recorder, parameter_recorder._global_inplace_map):
+        for record in ("params_dict", "tensor2value"):
+            getattr(recorder, record, {}).clear()
+
+
+@contextlib.contextmanager
+def _tracer_of_this_thread_only() -> Iterator[None]:
+    """Keeps the default that threads begin with as it is while this thread has dygraph mode off.
+
+    Paddle's ``global_var`` is thread-local, but writing its tracer also writes the value that new threads copy: a
+    thread that first touches Paddle during a trace would be without dygraph mode for its whole life.
+    """
+    kind: Any = type(framework.global_var)
+    original = kind.__dict__.get("__setattr__")
+    if original is None or not hasattr(core, "_switch_tracer"):
+        yield
+        return
+
+    def own_thread_only(self: Any, name: str, value: Any) -> None:
+        if name == "_dygraph_tracer_":
+            core._switch_tracer(value)
+            self.__dict__[name] = value
+        else:
+            original(self, name, value)
+
+    kind.__setattr__ = own_thread_only
+    try:
+        yield
+    finally:
+        kind.__setattr__ = original
+
+
+def check_pass_names(engine: str, passes: object) -> None:
+    """Raises ``ConversionError`` for anything but a list of names of IR passes that this Paddle has.
+
+    Paddle itself accepts unknown names in silence.
+    """
+    if not isinstance(passes, (list, tuple)) or not all(isinstance(name, str) for name in passes):
+        raise ConversionError(f"{engine}: deleted_passes must be a list of names, not {passes!r}")
+    for name in passes:
+        if not _is_pass(name):
+            raise ConversionError(
+                f"{engine}: there is no IR pass {name!r} in this Paddle",
+                "paddle.inference.Config().pass_builder().all_passes() lists the older half of them.",
+            )
+
+
+def _is_pass(name: str) -> bool:
+    if name in WRAPPER_DELETED_PASSES:
+        return True
+    # There is no list of the passes, only two registries that refuse a name they don't have.
+    registries: tuple[Callable[[], Any], ...] = (
+        lambda: core.pir.PassManager().add_pass(name, {}),
+        lambda: core.get_pass(name),
+    )
+    for look_up in registries:
+        with contextlib.suppress(Exception):
+            look_up()
+            return True
+    return False
+
+
+def removed_with(owner: object, directory: Path) -> weakref.finalize[[Path, int], object]:
+    """Has ``directory`` removed when ``owner`` is collected, when the process ends, or when the result is called.
+
+    A forked child leaves its parent's directory alone.
+    """
+    return weakref.finalize(owner, _remove, directory, os.getpid())
+
+
+def _remove(directory: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,252 @@
+"""Paddle Inference through Paddle's public API, with what the hybrid wrapper doesn't expose.
+
+``paddle.jit.to_static`` -> ``paddle.jit.save`` -> ``paddle.inference.Config`` -> ``create_predictor``; a predictor for
+each thread, results that belong to the caller, and exported files that a later process can open again.
+
+A predictor's ``run`` holds Python's interpreter lock from beginning to end (3.0 to 3.3): threads keep their predictors
+apart, which Paddle asks for, but don't compute at the same time. More cores are had by ``threads``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddle import inference
+from paddle.static import InputSpec
+
+from autohybrid import device
+from autohybrid.engines.interface import Request
+from autohybrid.engines.paddle_export import (
+    WRAPPER_DELETED_PASSES,
+    check_pass_names,
+    contained,
+    conversion_lock,
+    removed_with,
+)
+from autohybrid.engines.pool import Pool
+from autohybrid.errors import ConversionError
+from autohybrid.structure import Tensor
+
+DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
+"""Always deleted. ``inplace_pass`` overwrites operands that are needed again, on a CPU in Paddle 3.0 to 3.3."""
+
+MOST_PREDICTORS = 4
+"""``max_predictors`` unless told otherwise; a predictor holds one to two copies of the weights."""
+
+_FEED = "autohybrid_feed_"
+"""Begins the names of inputs. Paddle puts a Tensor whose own name is that of an input into that input's place, whatever
+its place in the list: the names must be such as no script gives."""
+
+_STEM = "infer"
+_PRECISIONS = {"float32": "Float32", "float16": "Half", "bfloat16": "Bfloat16"}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
+
+
+_OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "threads": (_is_count, "a positive int"),
+    "onednn": (_is_bool, "a bool"),
+    "onednn_cache": (lambda value: type(value) is int and value >= 0, "an int, at least 0"),
+    "ir_optim": (_is_bool, "a bool"),
+    "max_predictors": (_is_count, "a positive int"),
+    "memory_pool_mb": (_is_count, "a positive int"),
+    "precision": (_PRECISIONS.__contains__, f"one of {', '.join(_PRECISIONS)}"),
+}
+
+
+class PredictorEngine:
+    """``paddle.inference`` around a flat Layer.
+
+    Options:
+        threads: math threads on a CPU; as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Paddle sets
+            this for the whole calling thread, so that eager code after the region runs with it as well.
+        onednn: use oneDNN on a CPU (True).
+        onednn_cache: how many shapes oneDNN's cache may hold primitives for.
+        deleted_passes: names of IR passes to delete besides :data:`DELETED_PASSES`.
+        ir_optim: optimise the program (True).
+        max_predictors: how many threads may have a predictor of their own; others borrow one that is idle, and where
+            none is, eager answers: no call waits for another.
+        memory_pool_mb: first size of the memory pool on a GPU (1000, as in the wrapper).
+        precision: float32, or float16 or bfloat16 on a GPU.
+    """
+
+    name = "predictor"
+    runtime = "paddle.inference"
+
+    def unavailable(self) -> str | None:
+        lacking = [name for name in ("Config", "create_predictor") if not hasattr(inference, name)]
+        return f"Paddle {paddle.__version__} has no paddle.inference.{lacking[0]}" if lacking else None
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        for name, value in options.items():
+            if name == "deleted_passes":
+                check_pass_names(self.name, value)
+                continue
+            if name not in _OPTIONS:
+                known = ", ".join(sorted([*_OPTIONS, "deleted_passes"]))
+                raise ConversionError(f"the engine {self.name} has no option {name!r}", f"It has: {known}.")
+            accepts, wanted = _OPTIONS[name]
+            if not isinstance(value, (bool, int, str)) or not accepts(value):
+                raise ConversionError(f"{self.name}: {name} must be {wanted}, not {value!r}")
+        if device.on_gpu():
+            misplaced: list[str] = [name for name in ("threads", "onednn", "onednn_cache") if name in options]
+        else:
+            misplaced = [name for name in ("memory_pool_mb",) if name in options]
+            misplaced += ["precision"] if options.get("precision", "float32") != "float32" else []
+        if misplaced:
+            raise ConversionError(f"{self.name}: {misplaced[0]} has no effect on {paddle.device.get_device()}")
+        if options.get("onednn") is False and "onednn_cache" in options:
+            raise ConversionError(f"{self.name}: onednn_cache has no effect with onednn=False")
+
+    def attempts(self) -> Sequence[dict[str, Any]]:
+        """The defaults; then what cures upsampling, some attention layers, and activations that oneDNN loses."""
+        if device.on_gpu():
+            return [{}]
+        return [{}, {"deleted_passes": ["onednn_placement_pass"]}, {"onednn": False}]
+
+    def convert(self, request: Request) -> PredictorExecutable:
+        self.check_options(request.options)
+        with conversion_lock:
+            with contained():
+                _export(request)
+            return self._opened(request.directory, request, owned=True)
+
+    def open(self, directory: Path, request: Request) -> PredictorExecutable:
+        self.check_options(request.options)
+        return self._opened(directory, request, owned=False)
+
+    @staticmethod
+    def _opened(directory: Path, request: Request, owned: bool) -> PredictorExecutable:
+        executable = PredictorExecutable(directory, request.options, len(request.inputs), owned=owned)
+        try:
+            # Many faults show only when it runs.
+            with conversion_lock:
+                executable.run(request.inputs)
+        except Exception as error:
+            executable.close()
+            raise ConversionError(str(error).strip() or type(error).__name__, exported=True) from error
+        return executable
+
+
+def _export(request: Request) -> None:
+    specs = [
+        InputSpec(list(shape), tensor.dtype, name=f"{_FEED}{index}", stop_gradient=True)
+        for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
+    ]
+    program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
+    # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
+    paddle.jit.save(program, str(request.directory / _STEM), skip_prune_program=True)
+
+
+class PredictorExecutable:
+    """Exported files and the predictors that were made from them.
+
+    Args:
+        directory: where ``infer.*`` are.
+        options: of :class:`PredictorEngine`.
+        inputs: how many Tensors the program takes.
+        owned: remove the directory with the executable, unless :meth:`moved` is called.
+    """
+
+    concurrent = True
+
+    def __init__(self, directory: Path, options: dict[str, Any], inputs: int, *, owned: bool = False) -> None:
+        self._directory = directory
+        self._options = options
+        self._inputs = inputs
+        limit = options.get("max_predictors", MOST_PREDICTORS)
+        self._pool: Pool[_Predictor] = Pool(self._made, limit=limit, making=conversion_lock)
+        self._remove = removed_with(self, directory) if owned else None
+
+    @property
+    def predictors(self) -> int:
+        """How many predictors there are now."""
+        return len(self._pool)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that the predictors hold at least: a copy each, oneDNN's reordered ones not counted."""
+        files = self._directory.glob(f"{_STEM}.pdiparams*")
+        return self.predictors * sum(file.stat().st_size for file in files)
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        given = list(tensors)
+        return self._pool.use(lambda predictor: predictor.run(given))
+
+    def close(self) -> None:
+        self._pool.close()
+        if self._remove is not None:
+            self._remove()
+
+    def moved(self, directory: Path) -> None:
+        if self._remove is not None:
+            self._remove.detach()
+        self._remove = None
+        self._directory = directory
+
+    def _made(self) -> _Predictor:
+        config = configured(self._directory, self._options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Predictor(inference.create_predictor(config), self._inputs)
+
+
+class _Predictor:
+    """One of Paddle's predictors, taking the program's inputs in order."""
+
+    def __init__(self, predictor: Any, inputs: int) -> None:
+        self._predictor = predictor
+        names = list(predictor.get_input_names())
+        # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
+        self._order = [int(name.removeprefix(_FEED)) for name in names]
+        self._in_order = self._order == list(range(inputs))
+
+    def run(self, tensors: list[Tensor]) -> list[Tensor]:
+        given = tensors if self._in_order else [tensors[index] for index in self._order]
+        # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
+        # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
+        return [output.clone() for output in self._predictor.run(given)]
+
+
+def configured(directory: Path, options: dict[str, Any]) -> Any:
+    """The ``paddle.inference.Config`` for exported files and checked options, for Paddle's current device."""
+    model = next((file for suffix in ("json", "pdmodel") if (file := directory / f"{_STEM}.{suffix}").exists()), None)
+    if model is None:
+        raise ConversionError(f"no exported program in {directory}")
+    config = inference.Config(str(model), str(directory / f"{_STEM}.pdiparams"))
+    config.disable_glog_info()
+    # Not on: with programs in Paddle's default format a predictor can't be made then.
+    config.enable_memory_optim(False)
+    config.switch_ir_optim(options.get("ir_optim", True))
+    place = str(paddle.device.get_device())
+    if place.startswith("gpu"):
+        precision = getattr(inference.PrecisionType, _PRECISIONS[options.get("precision", "float32")])
+        config.enable_use_gpu(options.get("memory_pool_mb", 1000), int(place.partition(":")[2] or 0), precision)
+    else:
+        _configure_cpu(config, options)
+    for name in (*DELETED_PASSES, *options.get("deleted_passes", ())):
+        config.delete_pass(name)
+    return config
+
+
+def _configure_cpu(config: Any, options: dict[str, Any]) -> None:
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(options.get("threads", device.math_threads()))
+    # Named mkldnn up to 3.2.
+    kind = "onednn" if hasattr(config, "enable_onednn") else "mkldnn"
+    if options.get("onednn", True):
+        getattr(config, f"enable_{kind}")()
+        if "onednn_cache" in options:
+            getattr(config, f"set_{kind}_cache_capacity")(options["onednn_cache"])
+    else:
+        getattr(config, f"disable_{kind}")()

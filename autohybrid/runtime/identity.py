@@ -1,0 +1,121 @@
+"""Everything that a conversion depends on, by content: what makes the key of a stored artifact.
+
+Two processes that build the same model from the same source get the same fields; what differs in any of them, or
+can't be told by its content, is never taken for the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import paddle
+
+import autohybrid
+from autohybrid import device
+from autohybrid.runtime import changes
+from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
+from autohybrid.runtime.fingerprint import fingerprint, structure_lines
+from autohybrid.runtime.signature import Shapes, recorded
+from autohybrid.store import FORMAT, Key
+from autohybrid.structure import Structure, Tensor, constants, qualified_name
+
+
+def key_of(
+    layer: Any,
+    function: Callable[..., Any],
+    arguments: Structure,
+    shapes: Shapes,
+    inputs: Sequence[Tensor],
+    *,
+    engine: str,
+    options: dict[str, Any],
+) -> Key:
+    """The key of one conversion of ``function``, a bound method of ``layer``.
+
+    Raises:
+        Unknowable: something that the conversion depends on can't be told by its content.
+    """
+    plain = getattr(function, "__func__", function)
+    fields = {
+        "source": _source(layer, plain),
+        "structure": fingerprint(structure_lines(layer)),
+        "attributes": _attributes(layer),
+        "weights": weights_digest(layer),
+        "inputs": _compact(recorded(arguments, inputs, shapes)),
+        "constants": digest_of([Contents(layer).of(value) for value in constants(arguments)]),
+        "engine": engine,
+        "options": _compact(options),
+        "device": _device(),
+        "default dtype": str(paddle.get_default_dtype()),
+        "paddle": f"{paddle.__version__} {paddle.version.commit}",
+        "python": platform.python_version(),
+        "autohybrid": autohybrid.__version__,
+        "format": str(FORMAT),
+    }
+    region = f"{qualified_name(type(layer))}.{getattr(plain, '__name__', 'forward')}"
+    return Key(region=region, fields=fields)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _device() -> str:
+    place = str(paddle.device.get_device())
+    if place.startswith("gpu"):
+        return f"gpu {paddle.device.cuda.get_device_name()}"
+    return f"{place} {device.cpu_model()}"
+
+
+def _source(layer: Any, function: Callable[..., Any]) -> str:
+    """A digest of the function, of the classes of all Layers, and of what their functions name."""
+    contents = Contents(layer)
+    kinds = {type(sub) for sub in layer.sublayers(include_self=True)}
+    found = [contents.of_class(kind) for kind in sorted(kinds, key=qualified_name)]
+    return digest_of([contents.of(function), *found])
+
+
+def _attributes(layer: Any) -> str:
+    """A digest of what stands on the Layers besides parameters, buffers and sub-Layers."""
+    contents = Contents(layer)
+    return digest_of([[path, list(_attributes_of(layer, sub, contents))] for path, sub in _paths(layer)])
+
+
+def _attributes_of(root: Any, sub: Any, contents: Contents) -> Iterator[Any]:
+    for name, value in sorted(sub.__dict__.items()):
+        if name in changes.NOT_STATE or name == "_sub_layers":
+            continue
+        # Hooks on the Layer itself are called around its forward, not in it.
+        if sub is root and name in ("_forward_pre_hooks", "_forward_post_hooks"):
+            continue
+        try:
+            yield [name, contents.of(value)]
+        except Unknowable as error:
+            raise Unknowable(f"{qualified_name(type(sub))}.{name}: {error}") from error
+
+
+def _paths(layer: Any) -> Iterator[tuple[str, Any]]:
+    yield from layer.named_sublayers(include_self=True, remove_duplicate=False)
+
+
+_weights: weakref.WeakKeyDictionary[Any, tuple[changes.Snapshot, str]] = weakref.WeakKeyDictionary()
+
+
+def weights_digest(layer: Any) -> str:
+    """A digest of the bytes of all parameters and buffers, remembered until one of them changes."""
+    now = changes.Snapshot.of(layer)
+    known = _weights.get(layer)
+    if known is not None and changes.watching() and not known[0].what_changed(now):
+        return known[1]
+    found = hashlib.sha256()
+    for path, sub in _paths(layer):
+        for name, tensor in (*sub._parameters.items(), *sub._buffers.items()):
+            if tensor is not None:
+                found.update(f"{path}.{name} {tensor_digest(tensor)}\n".encode())
+    _weights[layer] = (now, found.hexdigest())
+    return found.hexdigest()

@@ -1,0 +1,96 @@
+"""Small Layers, and regions around them, for the tests of engines, store and threads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import paddle
+from paddle.nn import functional as F
+
+from autohybrid import engines
+from autohybrid.engines import Engine
+from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.region import Region
+from autohybrid.runtime.signature import recorded
+from autohybrid.runtime.variant import Recipe, State, Variant
+from autohybrid.store import Store
+from autohybrid.structure import flatten
+
+
+class Residual(paddle.nn.Layer):  # type: ignore[misc]
+    """Needs its operand again behind an activation: what Paddle's ``inplace_pass`` gets wrong."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.inner = paddle.nn.Linear(width, width)
+        self.times = 2
+
+    def forward(self, x: Any, unused: Any = None) -> Any:
+        y = x
+        for _ in range(self.times):
+            y = y + self.inner(F.silu(y))
+        return y
+
+
+class Upsampling(paddle.nn.Layer):  # type: ignore[misc]
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(3, 8, 3, padding=1)
+        self.mode = mode
+
+    def forward(self, x: Any) -> Any:
+        return F.interpolate(F.relu(self.conv(x)), scale_factor=2, mode=self.mode)
+
+
+@contextlib.contextmanager
+def region_of(
+    layer: Any,
+    engine: str | Engine = "predictor",
+    *,
+    options: dict[str, Any] | None = None,
+    store: Store | None = None,
+    proofs: int = 2,
+    dynamic: tuple[Any, ...] = (),
+) -> Iterator[Region]:
+    """A region around ``layer.forward`` without gradients.
+
+    ``dynamic``: arguments and, for each Tensor, a shape with -1; the region then admits only such calls.
+    """
+    layer.eval()
+    admitted = None
+    if dynamic:
+        args, shapes = dynamic
+        tensors, structure = flatten((args, {}))
+        admitted = [recorded(structure, tensors, shapes)]
+    recipe = Recipe(
+        layer=layer,
+        function=layer.forward,
+        engine=engines.by_name(engine) if isinstance(engine, str) else engine,
+        options=options or {},
+        tolerance=Tolerance(),
+        proofs=proofs,
+        store=store,
+    )
+    region = Region(path="", recipe=recipe, admitted=admitted)
+    try:
+        with paddle.no_grad():
+            yield region
+    finally:
+        region.close()
+
+
+def settled(region: Region, *args: Any, calls: int = 6) -> Variant:
+    """Calls the region until the variant of the last call serves or is refused."""
+    for _ in range(calls):
+        region(*args)
+        variant = region.variants[-1]
+        if variant.state in (State.SERVING, State.REFUSED):
+            return variant
+    raise AssertionError(f"still {region.variants[-1].state} after {calls} calls")
+
+
+def apart(one: Any, other: Any) -> float:
+    """The largest difference of two Tensors."""
+    return float((one - other).abs().max())

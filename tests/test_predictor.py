@@ -1,0 +1,388 @@
+"""The ``predictor`` engine on real Paddle: right by default, its options do what they say, nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import paddle
+import pytest
+from engine_regions import Residual, Upsampling, apart, region_of, settled
+from paddle import inference
+
+from autohybrid import device, engines
+from autohybrid.engines import Request, StorableEngine, predictor
+from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
+from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
+from autohybrid.errors import ConversionError
+from autohybrid.plan import Equality, Samples
+from autohybrid.runtime.variant import State
+from autohybrid.search.isolation import Finished, Forked
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
+from autohybrid.search.search import Attempt, Findings, Search
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """A directory with an exported program: one Linear, input 2x4."""
+    layer = paddle.nn.Linear(4, 4)
+
+    class Flat(paddle.nn.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, tensors: Any) -> Any:
+            return [self.layer(tensors[0])]
+
+    predictor._export(Request(program=Flat(), inputs=[paddle.randn([2, 4])], shapes=[(2, 4)], directory=tmp_path))
+    return tmp_path
+
+
+def test_it_is_installed_and_can_be_stored() -> None:
+    assert "predictor" in engines.available()
+    assert isinstance(engines.by_name("predictor"), StorableEngine)
+    assert not isinstance(engines.by_name("incubate"), StorableEngine)
+
+
+def test_an_operand_that_is_needed_again_is_right_by_default() -> None:
+    with region_of(Residual()) as region:
+        variant = settled(region, paddle.randn([4, 16]))
+        assert variant.state is State.SERVING, variant.reason
+
+
+def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
+    with region_of(Residual()) as region:
+        assert settled(region, paddle.randn([4, 16])).refusal == "wrong"
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_upsampling_is_right_with_one_of_the_attempts(mode: str) -> None:
+    layer, x = Upsampling(mode), paddle.randn([1, 3, 8, 8])
+    for options in engines.by_name("predictor").attempts():
+        with region_of(layer, options=options) as region:
+            if settled(region, x).state is State.SERVING:
+                assert apart(region(x), layer(x)) < 1e-4
+                assert region.hybrid_calls
+                return
+    pytest.fail("no attempt converts it")
+
+
+def test_a_tensor_that_is_not_contiguous_is_read_rightly() -> None:
+    layer = Residual()
+    with region_of(layer) as region:
+        settled(region, paddle.randn([16, 4]).t())
+        x = paddle.randn([16, 4]).t()
+        assert not x.is_contiguous()
+        assert apart(region(x), layer(x)) < 1e-4
+        assert region.hybrid_calls == 1
+        assert not x.is_contiguous(), "the caller's Tensor was changed"
+
+
+def test_an_input_that_is_not_used_is_no_obstacle() -> None:
+    layer, x, unused = Residual(), paddle.randn([4, 16]), paddle.randn([3])
+    with region_of(layer) as region:
+        settled(region, x, unused)
+        assert apart(region(x, unused), layer(x)) < 1e-4
+        assert region.hybrid_calls == 1
+
+
+def test_a_dimension_that_varies_needs_one_conversion() -> None:
+    layer, x = Residual(), paddle.randn([4, 16])
+    with region_of(layer, dynamic=((x,), ((-1, 16),))) as region:
+        settled(region, x)
+        for size in (1, 7, 3):
+            x = paddle.randn([size, 16])
+            assert apart(region(x), layer(x)) < 1e-4
+        assert len(region.variants) == 1
+        assert region.hybrid_calls == 3
+
+
+class Two(paddle.nn.Layer):  # type: ignore[misc]
+    def forward(self, x: Any, y: Any) -> Any:
+        return x - 2 * y
+
+
+def test_the_names_of_tensors_do_not_move_them() -> None:
+    layer, x, y = Two(), paddle.randn([4]), paddle.randn([4])
+    with region_of(layer) as region:
+        settled(region, x, y)
+        # These are what Paddle calls the inputs of such a function when nobody names them.
+        x.name, y.name = "tensors_1", "tensors_0"
+        assert apart(region(x, y), layer(x, y)) < 1e-6
+        x.name, y.name = "x1", "x0"
+        assert apart(region(x, y), layer(x, y)) < 1e-6
+        assert region.hybrid_calls == 2
+
+
+class Convolved(paddle.nn.Layer):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(3, 8, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        return y, y.reshape([-1]), x.reshape([-1])
+
+
+def test_results_stay_as_they_are_when_the_next_call_is_made() -> None:
+    layer = Convolved()
+    with region_of(layer, proofs=0) as region:
+        settled(region, paddle.randn([1, 3, 8, 8]))
+        x = paddle.randn([1, 3, 8, 8])
+        first = region(x)
+        expected = [tensor.numpy() for tensor in layer(x)]
+        for _ in range(3):
+            region(paddle.randn([1, 3, 8, 8]))
+        x.fill_(0.0)
+        assert region.hybrid_calls >= 4
+        assert all(abs(got.numpy() - wanted).max() < 1e-4 for got, wanted in zip(first, expected, strict=True))
+
+
+def test_onednn_false_switches_it_off(exported: Path) -> None:
+    assert configured(exported, {}).onednn_enabled()
+    assert not configured(exported, {"onednn": False}).onednn_enabled()
+
+
+def test_a_float64_activation_that_onednn_loses_is_right_without_it() -> None:
+    layer = paddle.nn.Sequential(paddle.nn.Linear(8, 8), paddle.nn.GELU()).to(dtype="float64")
+    x = paddle.randn([4, 8], dtype="float64")
+    with region_of(layer) as region:
+        assert settled(region, x).refusal == "wrong"
+    with region_of(layer, options={"onednn": False}) as region:
+        assert settled(region, x).state is State.SERVING
+
+
+def test_threads_reach_paddle_and_follow_eager_by_default(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configured(exported, {"threads": 3}).cpu_math_library_num_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert configured(exported, {}).cpu_math_library_num_threads() == 2
+
+
+@pytest.mark.skipif(device.usable_cores() < 2, reason="needs two cores")
+def test_more_threads_use_more_processor_time_at_once(tmp_path: Path) -> None:
+    # Not how long it takes, which depends on the neighbours, but whether a second thread of the process works at all.
+    layer, x = paddle.nn.Linear(1024, 1024), paddle.randn([512, 1024])
+
+    def threads_at_work(threads: int) -> int:
+        with region_of(layer, options={"threads": threads}) as region:
+            settled(region, x)
+            before = _processor_ticks()
+            for _ in range(30):
+                region(x)
+            after = _processor_ticks()
+        return sum(after[thread] - before.get(thread, 0) > 2 for thread in after)
+
+    assert threads_at_work(1) == 1
+    assert threads_at_work(2) == 2
+
+
+def _processor_ticks() -> dict[str, int]:
+    """For each thread of this process, how long it has run, in hundredths of a second."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        found[task.name] = int(fields[11]) + int(fields[12])
+    return found
+
+
+def test_a_pass_that_does_not_exist_is_refused() -> None:
+    for name in ("predictor", "incubate"):
+        with pytest.raises(ConversionError, match="no IR pass 'inplce_pass'"):
+            engines.by_name(name).check_options({"deleted_passes": ["inplce_pass"]})
+    PredictorEngine().check_options({"deleted_passes": ["onednn_placement_pass", "conv_bn_fuse_pass"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"thread": 2}, "no option 'thread'"),
+        ({"threads": 0}, "threads must be a positive int, not 0"),
+        ({"threads": True}, "threads must be a positive int, not True"),
+        ({"onednn": 1}, "onednn must be a bool"),
+        ({"onednn_cache": -1}, "onednn_cache must be an int, at least 0"),
+        ({"onednn": False, "onednn_cache": 3}, "no effect with onednn=False"),
+        ({"deleted_passes": "inplace_pass"}, "deleted_passes must be a list of names"),
+        ({"precision": "float8"}, "precision must be one of float32, float16, bfloat16"),
+        ({"precision": "float16"}, "precision has no effect on cpu"),
+        ({"memory_pool_mb": 10}, "memory_pool_mb has no effect on cpu"),
+        ({"max_predictors": []}, "max_predictors must be a positive int"),
+    ],
+)
+def test_what_an_option_cannot_be_is_said(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConversionError, match=said):
+        PredictorEngine().check_options(options)
+
+
+def test_every_option_reaches_a_predictor_that_runs(exported: Path) -> None:
+    options = {
+        "threads": 1,
+        "onednn_cache": 4,
+        "deleted_passes": ["onednn_placement_pass"],
+        "ir_optim": False,
+        "max_predictors": 1,
+        "precision": "float32",
+    }
+    PredictorEngine().check_options(options)
+    executable = PredictorExecutable(exported, options, 1)
+    assert executable.run([paddle.randn([2, 4])])[0].shape == [2, 4]
+    assert not configured(exported, options).ir_optim()
+    executable.close()
+
+
+class _FakeConfig:
+    """Notes what it is told."""
+
+    def __init__(self, *files: str) -> None:
+        self.told: list[tuple[Any, ...]] = [("files", *files)]
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.told.append((name, *args))
+
+
+def test_on_a_gpu_the_config_gets_pool_device_and_precision(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "Config", _FakeConfig)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:1")
+    options = {"precision": "float16", "memory_pool_mb": 256}
+    PredictorEngine().check_options(options)
+    told = configured(exported, options).told
+    assert ("enable_use_gpu", 256, 1, inference.PrecisionType.Half) in told
+    assert ("delete_pass", "inplace_pass") in told
+    assert not any(
+        "onednn" in call[0] or call[0] in ("disable_gpu", "set_cpu_math_library_num_threads") for call in told
+    )
+    with pytest.raises(ConversionError, match="onednn has no effect on gpu:1"):
+        PredictorEngine().check_options({"onednn": False})
+    assert PredictorEngine().attempts() == [{}]
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with region_of(Residual()) as region:
+        settled(region, paddle.randn([4, 16]))
+    out, err = capfd.readouterr()
+    assert out == ""
+    # Paddle's tracer says this once in a process, and can't be told not to.
+    assert [line for line in err.splitlines() if "not support input out tensor" not in line] == []
+
+
+class Failing(paddle.nn.Layer):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        if float(x.sum()) > 1e9:
+            raise ValueError
+        return paddle.to_tensor(x.numpy() * 2) + x
+
+
+def test_a_failed_conversion_leaves_no_files_and_harms_no_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with region_of(Failing()) as region:
+        assert settled(region, paddle.randn([4, 16])).refusal == "failed"
+    with region_of(Residual()) as region:
+        assert settled(region, paddle.randn([4, 16])).state is State.SERVING
+    assert list(tmp_path.glob("autohybrid-*")) == []
+
+
+def test_thirty_conversions_made_and_dropped_give_everything_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    layer = paddle.nn.Sequential(paddle.nn.Linear(512, 512), paddle.nn.ReLU(), paddle.nn.Linear(512, 512))
+    sizes = []
+    for rows in range(1, 31):
+        with region_of(layer) as region:
+            settled(region, paddle.randn([rows, 512]))
+            assert len(list(tmp_path.glob("autohybrid-*"))) == 1
+        gc.collect()
+        sizes.append(device.resident_memory())
+    assert list(tmp_path.glob("autohybrid-*")) == []
+    weights = 4 * 2 * 512 * 512
+    # Ten predictors that stayed would add ten copies of the weights, or more.
+    assert sizes[29] - sizes[19] < 3 * weights
+
+
+def test_an_executable_that_is_just_dropped_takes_its_directory_along(tmp_path: Path) -> None:
+    class Owner:
+        pass
+
+    owner, directory = Owner(), tmp_path / "files"
+    directory.mkdir()
+    removed_with(owner, directory)
+    child = os.fork()
+    if child == 0:
+        # A forked child's copy must not take the parent's files.
+        del owner
+        os._exit(0 if directory.exists() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    del owner
+    assert not directory.exists()
+
+
+def test_the_number_and_the_weights_of_the_predictors_can_be_seen(exported: Path) -> None:
+    executable = PredictorExecutable(exported, {}, 1)
+    assert (executable.predictors, executable.weight_bytes) == (0, 0)
+    executable.run([paddle.randn([2, 4])])
+    assert executable.predictors == 1
+    assert executable.weight_bytes >= 4 * (4 * 4 + 4)
+    executable.close()
+    assert executable.predictors == 0
+
+
+def _leaves_files() -> str:
+    directory = tempfile.mkdtemp(prefix="autohybrid-")
+    (Path(directory) / "infer.json").write_text("{}")
+    return directory
+
+
+def test_a_trials_child_leaves_no_files() -> None:
+    result = Forked().run(_leaves_files, seconds=20, memory=1 << 30)
+    assert isinstance(result, Finished)
+    assert not Path(result.value).exists()
+
+
+def _search_after(outcome: Any) -> tuple[Search, Any]:
+    candidate: Any = object()
+    search = Search.__new__(Search)
+    attempt = Attempt(candidate=candidate, engine="predictor", options={}, outcome=outcome, measured_on="", inputs=None)
+    search.findings = Findings(attempts=[attempt])
+    return search, candidate
+
+
+_EQUALITY = Equality(error=0.0, limit=0.0, noise=0.0, scale=1.0, inputs_compared=2)
+_CONVERTED = Converted(
+    inputs=None,
+    outputs=None,
+    training_mode="eager",
+    equality=_EQUALITY,
+    samples=Samples(eager=[1.0], hybrid=[1.0]),
+    conversion_seconds=1.0,
+    extra_memory=0,
+    twins=[],
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tried"),
+    [
+        (_CONVERTED, False),
+        (Unfit(reason="state", detail=""), False),
+        (Failed(detail="", evidence="", inputs=None, exported=False), False),
+        (Failed(detail="", evidence="", inputs=None, exported=True), True),
+        (Wrong(detail="", equality=_EQUALITY, inputs=None), True),
+        (Crashed(detail="", evidence=""), True),
+    ],
+)
+def test_the_reference_engine_is_tried_only_where_it_may_do_better(outcome: Any, tried: bool) -> None:
+    search, candidate = _search_after(outcome)
+    assert search._worth_trying(engines.by_name("incubate"), candidate) is tried
+    # Other options of the same engine are another question.
+    assert search._worth_trying(engines.by_name("predictor"), candidate) is not isinstance(outcome, Unfit)
+    assert search._worth_trying(engines.by_name("incubate"), object())  # type: ignore[arg-type]
+
+
+def test_predictor_comes_first_and_the_reference_second() -> None:
+    assert engines.available()[:2] == ["predictor", "incubate"]
