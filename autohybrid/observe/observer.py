@@ -267,12 +267,15 @@ def _layer_times(root: _Root, calls: list[_Call], typical: dict[int, float], sec
     """The root's own row, then one for each sub-Layer that was called, in the order of the tree."""
     totals: dict[str, list[float]] = {}
     for kind in root.kinds.values():
-        count = sum(call.kind == kind.number for call in calls)
+        same = [call for call in calls if call.kind == kind.number]
         samples = kind.sampling.samples[1:] or kind.sampling.samples
-        if not count or not samples:
+        if not same or not samples:
             continue
+        count = len(same)
+        # The parts get their shares of the very seconds that the root got, outliers included.
+        spent = sum(typical[kind.number] if call.hooked else call.seconds for call in same)
         for sample in samples:
-            scale = count * typical[kind.number] / (sample.total * len(samples))
+            scale = spent / (sample.total * len(samples))
             for path, inclusive in sample.inclusive.items():
                 row = totals.setdefault(path, [0.0, 0.0, 0.0])
                 row[0] += sample.calls[path] * count / len(samples)

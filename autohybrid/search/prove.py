@@ -65,7 +65,7 @@ class Prover:
             # What is known to be at fault goes; else what contributes least.
             guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.path]
             if verdict.all_guilty:
-                guilty = [each.candidate.path for each in self.search.chosen(self.root)]
+                guilty = [each.candidate.path for each in chosen]
             for path in guilty:
                 dropped[path] = verdict.why
 
