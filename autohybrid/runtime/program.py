@@ -14,6 +14,7 @@ import paddle
 from paddle.jit.dy2static import Call
 
 from autohybrid.errors import ConversionError
+from autohybrid.runtime.reach import reach
 from autohybrid.structure import Constant, Mapping, Record, Sequence_, Slot, Structure, Tensor, flatten, rebuild
 
 
@@ -71,6 +72,11 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
     def __init__(self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer) -> None:
         super().__init__()
         self.layer = layer
+        found = reach(layer)
+        # Paddle saves the parameters of Layers that it knows, and no others.
+        self.hidden_layers = paddle.nn.LayerList(found.hidden_layers)
+        for index, tensor in enumerate(found.hidden_tensors):
+            self._buffers[f"hidden_{index}"] = tensor
         self._function = function
         self._arguments = arguments
         self._answer = answer

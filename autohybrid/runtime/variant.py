@@ -18,6 +18,7 @@ from autohybrid.engines import Engine, Executable, Request
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
+from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.structure import Structure, Tensor, flatten, rebuild
 
 conversion_lock = threading.RLock()
@@ -33,7 +34,12 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a region is converted and judged: everything but the call itself."""
+    """How a region is converted and judged: everything but the call itself.
+
+    Attributes:
+        directory: where the caller wants converted programs to be kept; None for a place of our own.
+        cached: whether a later process may take them up again.
+    """
 
     layer: Any
     function: Callable[..., Any]
@@ -41,6 +47,8 @@ class Recipe:
     options: dict[str, Any]
     tolerance: Tolerance
     proofs: int
+    directory: str | None = None
+    cached: bool = False
 
 
 class Variant:
@@ -54,6 +62,8 @@ class Variant:
         worst: the largest difference seen while proving.
         compared: how many answers were compared.
         conversion_seconds: what the last conversion took.
+        options: the engine's options that it is converted with: the recipe's, or a repair of them.
+        last_used: the number of the region's call that it last served.
     """
 
     def __init__(self, recipe: Recipe, arguments: Structure, shapes: Shapes) -> None:
@@ -66,6 +76,8 @@ class Variant:
         self.worst = Difference()
         self.compared = 0
         self.conversion_seconds = 0.0
+        self.options = recipe.options
+        self.last_used = 0
         self.answer: Answer | None = None
         self.busy = threading.Lock()
         self._executable: Executable | None = None
@@ -83,13 +95,13 @@ class Variant:
         directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
         started = clock()
         try:
-            with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
+            with conversion_lock, undisturbed(self.recipe.layer), paddle.no_grad():
                 self._executable = self.recipe.engine.convert(
                     Request(
                         program=program,
                         inputs=contiguous(inputs),
                         shapes=self.shapes,
-                        options=self.recipe.options,
+                        options=self.options,
                         directory=directory,
                     )
                 )
@@ -159,6 +171,11 @@ class Variant:
         self._unsettled += 1
         return self._unsettled >= patience
 
+    def retry(self, options: dict[str, Any]) -> None:
+        """Back to before the conversion, to be made with other options."""
+        self.forget()
+        self.options = options
+
     def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
         self.release()
@@ -197,25 +214,3 @@ _POISON = 12345.0
 def _poison(tensor: Tensor) -> None:
     if tensor.dtype != paddle.bool and tensor.size:
         tensor.fill_(_POISON if paddle.is_floating_point(tensor) else 77)
-
-
-class _undisturbed:
-    """Keeps the live model as it is while Paddle traces it.
-
-    Some versions of Paddle put a converted ``forward`` on every Layer that they trace; a failed trace leaves some
-    that raise for ever.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        self._family = [layer, *layer.sublayers()]
-        self._kept: list[dict[str, Any]] = []
-
-    def __enter__(self) -> None:
-        self._kept = [dict(sub.__dict__) for sub in self._family]
-
-    def __exit__(self, *_: object) -> None:
-        for sub, kept in zip(self._family, self._kept, strict=True):
-            now = sub.__dict__
-            for name in [name for name in now if name not in kept]:
-                del now[name]
-            now.update(kept)

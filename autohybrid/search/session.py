@@ -18,10 +18,10 @@ from autohybrid.errors import SetupError
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, source_hash, structure_lines
-from autohybrid.search import isolation as isolated
+from autohybrid import isolation as isolated
 from autohybrid.search.candidates import Candidate, contains
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
-from autohybrid.search.isolation import Finished, Forked, InProcess, Isolation
+from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
