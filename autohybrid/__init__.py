@@ -10,14 +10,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autohybrid.decorator import inference
     from autohybrid.notebook import profile
     from autohybrid.runtime.attach import Status, applied, apply, restore, status
     from autohybrid.runtime.region import eager
+    from autohybrid.runtime.upkeep import refresh, warmup
     from autohybrid.search.options import Options
 
 __version__ = "0.1.0"
 
-__all__ = ["Options", "Status", "__version__", "applied", "apply", "eager", "profile", "restore", "status"]
+__all__ = [
+    "Options",
+    "Status",
+    "__version__",
+    "applied",
+    "apply",
+    "eager",
+    "inference",
+    "profile",
+    "refresh",
+    "restore",
+    "status",
+    "warmup",
+]
 
 _HOMES = {
     "Options": "autohybrid.search.options",
@@ -25,9 +40,12 @@ _HOMES = {
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
     "eager": "autohybrid.runtime.region",
+    "inference": "autohybrid.decorator",
     "profile": "autohybrid.notebook",
+    "refresh": "autohybrid.runtime.upkeep",
     "restore": "autohybrid.runtime.attach",
     "status": "autohybrid.runtime.attach",
+    "warmup": "autohybrid.runtime.upkeep",
 }
 
 

@@ -72,7 +72,12 @@ def _registered(layer: Any) -> Iterator[Tensor]:
 
 def own_attributes(layer: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that the user's code gave to a Layer."""
-    return ((name, value) for name, value in layer.__dict__.items() if name not in _OF_LAYERS)
+    pairs = layer.__dict__.items()
+    return ((name, value) for name, value in pairs if name not in _OF_LAYERS and not _is_ours(value))
+
+
+def _is_ours(value: Any) -> bool:
+    return type(value).__module__.startswith("autohybrid.")
 
 
 def _looked_into(layer: Any, found: Reach, seen: set[int]) -> list[Any]:

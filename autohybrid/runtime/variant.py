@@ -63,6 +63,9 @@ class Variant:
         compared: how many answers were compared.
         conversion_seconds: what the last conversion took.
         options: the engine's options that it is converted with: the recipe's, or a repair of them.
+        patience: seconds that a conversion in a child may take.
+        served: whether it has answered a call.
+        differentiable: for each combination of what the caller wants gradients of, which outputs have them.
         last_used: the number of the region's call that it last served.
     """
 
@@ -78,6 +81,9 @@ class Variant:
         self.conversion_seconds = 0.0
         self.options = recipe.options
         self.last_used = 0
+        self.served = False
+        self.patience = 0.0
+        self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.busy = threading.Lock()
         self._executable: Executable | None = None
@@ -189,6 +195,7 @@ class Variant:
         self.state = State.NEW
         self.refusal = self.reason = ""
         self.answer = None
+        self.differentiable = {}
         self._copies = False
         self._proofs_left = self.recipe.proofs
 
