@@ -184,7 +184,7 @@ def parts_of(value: Any) -> list[Any] | None:
     return [part for pair in attributes.items() for part in pair]
 
 
-_CLOSED = frozenset({"builtins", "paddle", "numpy", "types", "functools", "logging", "threading", "weakref", "autohybrid"})
+_CLOSED = frozenset({"builtins", "paddle", "numpy", "functools", "logging", "threading", "weakref", "autohybrid"})
 
 
 def holds_tensors(value: Any, depth: int = _CONTENT_DEPTH) -> bool:

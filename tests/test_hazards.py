@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import random
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -72,6 +73,7 @@ def _outcomes(row: Row, wrap: Callable[[Any], Any], counted: dict[str, Any]) -> 
     for number, step in enumerate(row.steps):
         paddle.seed(number)
         np.random.seed(number)  # noqa: NPY002
+        random.seed(number)
         before = _hybrid_calls(model)
         outcomes.append(_outcome(step, model))
     status = autohybrid.status(model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,7 @@ class GradientRun:
         function: the eager function.
         arguments: the structure of the call's arguments.
         inputs: their Tensors.
-        parameters: the Tensors of the model that take part in training.
+        state: the Tensors of the model.
         allowed: whether gradients are computed, or refused with an error.
         run: gives the program's outputs.
     """
@@ -31,21 +33,21 @@ class GradientRun:
     function: Callable[..., Any]
     arguments: Structure
     inputs: Sequence[Tensor]
-    parameters: Sequence[Tensor]
+    state: Sequence[Tensor]
     allowed: bool
     run: Callable[[Sequence[Tensor]], list[Tensor]]
 
     def outputs(self, differentiable: Sequence[bool]) -> list[Tensor]:
         """The program's outputs, connected to inputs and parameters as eager's are."""
         # A Layer without trainable inputs and parameters has no differentiable outputs and never comes here.
-        followed = [tensor for tensor in (*self.inputs, *self.parameters) if _followed(tensor)]
+        followed = [tensor for tensor in (*self.inputs, *self.state) if _followed(tensor)]
         results = _Recomputed.apply(_Asked(call=self, followed=followed), *followed)
         outputs = list(results) if isinstance(results, (list, tuple)) else [results]
         for output, wanted in zip(outputs, differentiable, strict=True):
             output.stop_gradient = not wanted
         return outputs
 
-    def gradients(self, followed: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    def gradients(self, followed: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor | None]:
         """Eager's gradients of ``followed`` for the gradients ``given`` of the outputs."""
         if not self.allowed:
             raise UsageError(
@@ -60,14 +62,54 @@ class GradientRun:
         standing = {id(tensor): copy for tensor, copy in zip(self.inputs, fresh, strict=True)}
         args, kwargs = rebuild(self.arguments, fresh)
         with paddle.enable_grad():
-            _, outputs = Answer.of(self.function(*args, **kwargs), fresh)
+            _, outputs = Answer.of(self.function(*args, **kwargs), [*fresh, *self.state])
         pairs = [(out, grad) for out, grad in zip(outputs, given, strict=True) if not out.stop_gradient]
         targets = [standing.get(id(tensor), tensor) for tensor in followed]
-        found = paddle.grad([out for out, _ in pairs], targets, [grad for _, grad in pairs], allow_unused=True)
+        with _own_gradients(targets):
+            # Not by paddle.grad: it can't be called inside itself.
+            paddle.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
+            found = [None if tensor.grad is None else tensor.grad.clone() for tensor in targets]
+        for gradient in found:
+            if gradient is not None:
+                gradient.stop_gradient = False
         return [
-            gradient if gradient is not None else paddle.zeros_like(tensor)
+            None if _not_asked_for(tensor) else gradient if gradient is not None else paddle.zeros_like(tensor)
             for gradient, tensor in zip(found, followed, strict=True)
         ]
+
+
+@contextmanager
+def _own_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Lets Tensors collect gradients from zero, and gives them back those that they had."""
+    kept = [None if tensor.grad is None else tensor.grad.clone() for tensor in tensors]
+    for tensor in tensors:
+        tensor.clear_gradient(False)
+    try:
+        yield
+    finally:
+        for tensor, gradient in zip(tensors, kept, strict=True):
+            tensor.clear_gradient(False)
+            if gradient is not None:
+                gradient.stop_gradient = False
+                tensor.grad = gradient
+
+
+_asked = threading.local()
+
+
+def asking(_: Any = None, inputs: Any = None, *__: Any, **___: Any) -> None:
+    """Notes what ``paddle.grad`` is called for: it refuses a gradient that nobody asked for."""
+    _asked.leaves = {id(tensor) for tensor in (inputs if isinstance(inputs, (list, tuple)) else [inputs])}
+
+
+def asked(*_: Any) -> None:
+    """Notes that ``paddle.grad`` has ended."""
+    _asked.leaves = None
+
+
+def _not_asked_for(tensor: Tensor) -> bool:
+    leaves = getattr(_asked, "leaves", None)
+    return leaves is not None and tensor.is_leaf and id(tensor) not in leaves
 
 
 def _followed(tensor: Tensor) -> bool:
@@ -88,5 +130,5 @@ class _Recomputed(paddle.autograd.PyLayer):  # type: ignore[misc]
         return tuple(asked.call.run(asked.call.inputs))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return tuple(ctx.asked.call.gradients(ctx.asked.followed, gradients))

@@ -15,6 +15,7 @@ import paddle
 from paddle.nn.layer.layers import HookRemoveHelper
 
 from autohybrid.runtime.changes import counter
+from autohybrid.runtime.gradients import asked, asking
 from autohybrid.structure import Tensor
 
 _LAYER_SETTERS = (
@@ -47,7 +48,7 @@ _TENSOR_SETTERS = ("set_value", "copy_", "_share_buffer_to", "_share_underline_t
 
 _lock = threading.Lock()
 _users = 0
-_installed: list[_Patch] = []
+_installed: list[_Patch | _DataPatch] = []
 
 
 def watch() -> None:
@@ -79,9 +80,12 @@ def _install() -> None:
                 _Patch.on(container, name, lambda layer, *_: counter.changed(layer))
     for name in _TENSOR_SETTERS:
         _Patch.on(paddle.Tensor, name, lambda *given: counter.changed(*given[:2]))
+    _DataPatch.on()
     _Patch.on(paddle.nn.initializer.Initializer, "__call__", lambda _, *given: counter.changed(*given[:1]))
     _Patch.on(HookRemoveHelper, "remove", lambda handle, *_: counter.changed(handle._hooks_ref()), before=True)
     _Patch.on(paddle.optimizer.Optimizer, "__init__", lambda it, *_: _patch_steps(type(it)))
+    _Patch.on(paddle, "grad", asking, before=True)
+    _Patch.on(paddle, "grad", asked)
     for optimizer in _with_subclasses(paddle.optimizer.Optimizer):
         _patch_steps(optimizer)
     for norm in _with_subclasses(paddle.nn.layer.norm._BatchNormBase) | {paddle.nn.BatchNorm}:
@@ -92,7 +96,9 @@ def _install() -> None:
 def _patch_steps(optimizer: Any) -> None:
     # Called again for each optimizer that is made: its class may be younger than the patches.
     for name in ("step", "minimize"):
-        present = any(patch.owner is optimizer and patch.name == name for patch in _installed)
+        present = any(
+            isinstance(patch, _Patch) and patch.owner is optimizer and patch.name == name for patch in _installed
+        )
         if name in optimizer.__dict__ and not present:
             _Patch.on(optimizer, name, lambda it, *_: counter.changed(*_optimized(it)))
 
@@ -120,7 +126,8 @@ def _optimized(optimizer: Any) -> Iterator[Tensor]:
 
 def _running_statistics(layer: Any, *_: Any) -> None:
     if layer.training:
-        counter.changed(*layer._buffers.values())
+        # Paddle keeps them among the parameters.
+        counter.changed(*layer._buffers.values(), *layer._parameters.values())
 
 
 def _with_subclasses(kind: Any) -> set[Any]:
@@ -170,3 +177,28 @@ class _Patch:
             setattr(self.owner, self.name, self._original)
         else:
             delattr(self.owner, self.name)
+
+
+class _DataPatch:
+    """``tensor.data = other``: an attribute of Paddle's, not a method."""
+
+    def __init__(self) -> None:
+        self._original = original = paddle.Tensor.__dict__["data"]
+
+        def assign(tensor: Tensor, value: Any) -> None:
+            original.__set__(tensor, value)
+            counter.changed(tensor)
+
+        self._noticing = property(original.__get__, assign, doc=original.__doc__)
+
+    @classmethod
+    def on(cls) -> None:
+        """Installs it."""
+        patch = cls()
+        paddle.Tensor.data = patch._noticing
+        _installed.append(patch)
+
+    def remove(self) -> None:
+        """Takes it out, unless somebody else's lies over it."""
+        if paddle.Tensor.__dict__.get("data") is self._noticing:
+            paddle.Tensor.data = self._original

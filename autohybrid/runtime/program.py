@@ -15,6 +15,7 @@ from paddle.jit.dy2static import Call
 
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.reach import reach
+from autohybrid.runtime.straight import Guards
 from autohybrid.structure import Constant, Mapping, Record, Sequence_, Slot, Structure, Tensor, flatten, rebuild
 
 
@@ -67,9 +68,17 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
         function: what is called, a bound method of ``layer``.
         arguments: the structure of ``(args, kwargs)``.
         answer: the structure of eager's answer to such a call.
+        guards: for a trace of the function as it stands; None to have its source converted by Paddle.
     """
 
-    def __init__(self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        function: Callable[..., Any],
+        arguments: Structure,
+        answer: Answer,
+        guards: Guards | None = None,
+    ) -> None:
         super().__init__()
         self.layer = layer
         found = reach(layer)
@@ -80,6 +89,7 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
         self._function = function
         self._arguments = arguments
         self._answer = answer
+        self._guards = guards
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
         outputs: list[Tensor] = self.called(tensors)
@@ -90,7 +100,14 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
     @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def called(self, tensors: list[Tensor]) -> list[Tensor]:
         args, kwargs = rebuild(self._arguments, tensors)
-        value = Call(self._function)(*args, **kwargs)
+        if self._guards is None:
+            return self._computed(Call(self._function)(*args, **kwargs))
+        with self._guards.replayed(self.layer):
+            computed = self._computed(self._function(*args, **kwargs))
+        return computed + self._guards.values
+
+    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
+    def _computed(self, value: Any) -> list[Tensor]:
         found: dict[int, Any] = {}
         _collect(self._answer.structure, value, found)
         return self._answer.computed([found[index] for index in range(len(self._answer.sources))])

@@ -14,6 +14,7 @@ from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.rehearsal import Verdict, one_line, rehearse
 from autohybrid.runtime.shelf import Shelf
+from autohybrid.runtime.straight import OtherPath
 from autohybrid.runtime.variant import State, Variant
 from autohybrid.structure import Structure, Tensor, flatten, rebuild
 
@@ -70,6 +71,9 @@ _CURABLE = frozenset({"wrong", "failed_running", "crashed"})
 """What other options of an engine may mend: the graph was made, what came of it was bad."""
 
 
+OTHER_PATH = "other_path"
+
+
 class Attempts:
     """The options that a region tries, one after the other, until a conversion is right.
 
@@ -80,11 +84,12 @@ class Attempts:
 
     def __init__(self, first: dict[str, Any], repairs: Sequence[dict[str, Any]]) -> None:
         self.repairs = repairs
-        self._options = [first]
+        all_options = [first]
         for repair in repairs:
             options = {**first, **repair}
-            if options not in self._options:
-                self._options.append(options)
+            if options not in all_options:
+                all_options.append(options)
+        self._ways = [(options, as_it_stands) for as_it_stands in (False, True) for options in all_options]
 
     def conclude(
         self, variant: Variant, proof: Proof, value: Any, tensors: Sequence[Tensor], shelf: Shelf, rehearsing: bool
@@ -95,7 +100,7 @@ class Attempts:
             variant: new, or being proven.
             proof: the watched call.
             value: eager's answer to it.
-            tensors: its Tensors, by identity those that may stand in the answer.
+            tensors: those that may stand in the answer by identity: the call's, and the model's.
             shelf: where the variant is.
             rehearsing: whether a conversion is tried in a child first.
         """
@@ -121,13 +126,19 @@ class Attempts:
             verdict = self._step(variant, answer, inputs, expected, rehearsing and shelf.rehearses(variant))
             if not verdict.code:
                 return
-            if any(-1 in shape for shape in variant.shapes) and rehearsing:
+            dynamic = any(-1 in shape for shape in variant.shapes)
+            if verdict.code == OTHER_PATH:
+                following = shelf.other_path(variant, inputs)
+                if following is None or following.state in (State.SERVING, State.REFUSED):
+                    return
+                variant = following
+            elif dynamic and rehearsing:
                 shelf.make_static(variant, inputs)
-                continue
-            following = self._after(variant.options)
-            if following is None or verdict.code not in _CURABLE:
-                break
-            variant.retry(following)
+            else:
+                way = self._after((variant.options, variant.straight), verdict.code)
+                if way is None or (dynamic and way[1]):
+                    break
+                variant.retry(*way)
         if verdict.code == "wrong" and self._answers_otherwise(variant, inputs, expected):
             verdict = Verdict(code="random", reason="eager answers differently to the same inputs")
         variant.refuse(verdict.code, verdict.reason)
@@ -144,14 +155,20 @@ class Attempts:
                 variant.convert(answer, inputs)
             with paddle.no_grad():
                 variant.prove(inputs, expected)
+        except OtherPath:
+            return Verdict(code=OTHER_PATH)
         except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
             code = "failed_running" if getattr(error, "exported", False) else "failed"
             return Verdict(code=code, reason=f"can't be converted: {one_line(error)}")
         return Verdict(code=variant.refusal, reason=variant.reason)
 
-    def _after(self, options: dict[str, Any]) -> dict[str, Any] | None:
-        place = self._options.index(options) + 1
-        return self._options[place] if place < len(self._options) else None
+    def _after(self, way: tuple[dict[str, Any], bool], code: str) -> tuple[dict[str, Any], bool] | None:
+        """The way to try after one that ended with ``code``."""
+        rest = self._ways[self._ways.index(way) + 1 :]
+        if code not in _CURABLE:
+            # Other options don't help; another way of tracing may.
+            rest = [(options, as_it_stands) for options, as_it_stands in rest if as_it_stands and not way[1]]
+        return rest[0] if rest else None
 
     def _answers_otherwise(self, variant: Variant, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
         args, kwargs = rebuild(variant.arguments, [tensor.clone() for tensor in inputs])

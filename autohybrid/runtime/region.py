@@ -28,6 +28,7 @@ from autohybrid.runtime.proof import Attempts, Obstacle, Proof
 from autohybrid.runtime.rehearsal import one_line
 from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.signature import Shapes, admitted_shapes
+from autohybrid.runtime.straight import OtherPath
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten, signature
 
@@ -140,13 +141,31 @@ class Region:
         if not variant.busy.acquire(blocking=False):
             return self._eager("busy in another thread", args, kwargs)
         try:
-            if variant.state is State.SERVING:
-                return self._hybrid(variant, structure, tensors, args, kwargs)
-            if variant.state is State.REFUSED:
-                return self._eager(variant.reason, args, kwargs)
-            return self._proving(variant, structure, tensors, args, kwargs)
+            return self._answered(variant, structure, tensors, args, kwargs)
         finally:
             variant.busy.release()
+
+    def _answered(
+        self,
+        variant: Variant,
+        structure: Structure,
+        tensors: Sequence[Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if variant.state is State.REFUSED:
+            return self._eager(variant.reason, args, kwargs)
+        if variant.state is not State.SERVING:
+            return self._proving(variant, structure, tensors, args, kwargs)
+        if self._asks_about_training():
+            return self._asking_about_training(structure, tensors, args, kwargs)
+        try:
+            return self._hybrid(variant, structure, tensors, args, kwargs)
+        except OtherPath:
+            following = self._shelf.other_path(variant, tensors)
+        if following is None:
+            return self._eager("its Python code goes more ways than are held", args, kwargs)
+        return self._answered(following, structure, tensors, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Region:
         """A region of its own for the copied Layer, which starts anew."""
@@ -212,6 +231,19 @@ class Region:
     def _may_train(self) -> bool:
         return self._training_mode == "same" or (self._training_mode == "ask" and self._trains_alike is not False)
 
+    def _asks_about_training(self) -> bool:
+        assert self._snapshot is not None, "taken before any call is looked at"
+        return self._snapshot.training and self._training_mode == "ask" and self._trains_alike is None
+
+    def _asking_about_training(
+        self, structure: Structure, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        proof = Proof(self.recipe.layer, structure, tensors)
+        value = self._eager("finding out whether training mode matters", args, kwargs)
+        with _eager_inside():
+            self._trained_alike(proof, value)
+        return value
+
     def _look_closely(self, snapshot: Snapshot) -> Snapshot:
         if not snapshot.concerns_us():
             self._snapshot = snapshot = replace(snapshot, count=counter.value)
@@ -234,7 +266,6 @@ class Region:
         for variant in self.variants:
             if variant.refusal not in PERMANENT:
                 variant.forget()
-                variant.options = self.recipe.options if not converted else variant.options
         if converted:
             # In a training loop they will change again: the more often it happens, the longer to wait for calm.
             self._refreshes += 1
@@ -290,7 +321,7 @@ class Region:
                 return self._eager("its answer has gradients", args, kwargs)
         try:
             outputs = self._with_gradients(variant, structure, tensors, wanted) if any(wanted) else variant.run(tensors)
-        except AutohybridError:
+        except (AutohybridError, OtherPath):
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this variant, eager answers
             variant.refuse("broke", f"the engine failed: {one_line(error)}")
@@ -298,7 +329,12 @@ class Region:
             return self._eager(variant.reason, args, kwargs)
         self.hybrid_calls += 1
         variant.served = True
-        return answer.rebuild(outputs, tensors)
+        return answer.rebuild(outputs, self._known(tensors))
+
+    def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""
+        assert self._snapshot is not None, "taken before any call is looked at"
+        return [*tensors, *self._snapshot.tensors]
 
     def _gradient_flags(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
         assert self._snapshot is not None, "taken before any call is looked at"
@@ -309,7 +345,7 @@ class Region:
         self, variant: Variant, flags: Any, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         value = self._eager("learning which results have gradients", args, kwargs)
-        found, _ = Answer.of(value, tensors)
+        found, _ = Answer.of(value, self._known(tensors))
         assert variant.answer is not None, "a serving variant knows its answer"
         if found.sources == variant.answer.sources:
             variant.differentiable[flags] = tuple(found.computed(found.differentiable))
@@ -324,7 +360,7 @@ class Region:
             function=self.recipe.function,
             arguments=structure,
             inputs=tensors,
-            parameters=self._snapshot.tensors,
+            state=self._snapshot.tensors,
             allowed=self.policies.on_grad != "error",
             run=variant.run,
         )
@@ -363,7 +399,7 @@ class Region:
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(tensors), tensors, value)
-            code = self._attempts.conclude(variant, proof, value, tensors, self._shelf, self._admitted is None)
+            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf, self._admitted is None)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         return value
@@ -373,7 +409,7 @@ class Region:
         return self._trains_alike
 
     def _learn(self, variant: Variant, flags: Any, tensors: Sequence[Tensor], value: Any) -> None:
-        found, _ = Answer.of(value, tensors)
+        found, _ = Answer.of(value, self._known(tensors))
         variant.differentiable[flags] = tuple(found.computed(found.differentiable))
 
     def _warn(self, why: str) -> None:

@@ -24,6 +24,9 @@ MAX_KEYS = 256
 FRUITLESS = 3
 """Conversions that never answered a call, from which on a structure must come back before it gets one."""
 
+MAX_PATHS = 4
+"""Ways that Python code may go for one kind of call."""
+
 SIGHTINGS = 8
 IDLE_CALLS = 32
 """When all places are taken: how often a call must come, and how long the one that goes must have been idle."""
@@ -85,9 +88,27 @@ class Shelf:
             kin = _alive(entry.variants)
             if kin:
                 # What cured the one will be needed for the other.
-                made.options = kin[-1].options
+                made.options, made.straight = kin[-1].options, kin[-1].straight
             entry.variants.append(made)
             self._forget_old()
+            return made
+
+    def other_path(self, variant: Variant, tensors: Sequence[Tensor]) -> Variant | None:
+        """The next conversion for the same kind of call whose Python code went another way; made where there is room."""
+        with self._lock:
+            entry = next((each for each in self._entries.values() if variant in each.variants), None)
+            if entry is None:
+                return None
+            paths = [each for each in entry.variants if fits(each.shapes, tensors)]
+            following = paths[paths.index(variant) + 1 :]
+            if following:
+                return following[0]
+            if len(paths) >= MAX_PATHS or len(_alive(self.variants)) >= self._policies.max_variants:
+                return None
+            made = Variant(self._recipe, variant.arguments, variant.shapes)
+            made.patience, made.last_used = variant.patience, variant.last_used
+            made.options, made.straight = variant.options, True
+            entry.variants.append(made)
             return made
 
     def _refusal(self, key: Key, exact: Shapes, number: int) -> str:
@@ -117,7 +138,7 @@ class Shelf:
 
     def _shapes_for(self, entry: _Entry, tensors: Sequence[Tensor], exact: Shapes) -> Shapes:
         kin = _alive(entry.variants)
-        if not kin or entry.static or self._policies.isolation == "none" or not rehearsal.possible():
+        if not kin or entry.static or kin[-1].straight or self._policies.isolation == "none" or not rehearsal.possible():
             return exact
         if rehearsal.loops_over_a_size(self._recipe.layer):
             entry.static = True

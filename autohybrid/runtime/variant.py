@@ -15,6 +15,7 @@ import paddle
 
 from autohybrid.device import clock
 from autohybrid.engines import Engine, Executable, Request
+from autohybrid.runtime import straight
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
@@ -66,6 +67,7 @@ class Variant:
         patience: seconds that a conversion in a child may take.
         served: whether it has answered a call.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
+        straight: whether the function is traced as it stands, with guards.
         last_used: the number of the region's call that it last served.
     """
 
@@ -80,6 +82,7 @@ class Variant:
         self.compared = 0
         self.conversion_seconds = 0.0
         self.options = recipe.options
+        self.straight = False
         self.last_used = 0
         self.served = False
         self.patience = 0.0
@@ -90,13 +93,15 @@ class Variant:
         self._copies = False
         self._proofs_left = recipe.proofs
         self._unsettled = 0
+        self._outcomes: list[straight.Outcome] = []
 
     def convert(self, answer: Answer, inputs: Sequence[Tensor]) -> None:
         """Makes the executable for calls that eager answers in the structure of ``answer``.
 
         Raises whatever the engine raises.
         """
-        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
+        guards = straight.Guards(self._seen_by_eager(inputs)) if self.straight else None
+        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer, guards)
         program.eval()
         directory = Path(tempfile.mkdtemp(prefix="autohybrid-"))
         started = clock()
@@ -115,6 +120,7 @@ class Variant:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self.conversion_seconds = clock() - started
+        self._outcomes = guards.outcomes[: len(guards.values)] if guards else []
         self.answer = answer
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
@@ -122,8 +128,22 @@ class Variant:
         """The program's outputs for one call; results are the caller's own."""
         executable = self._executable
         assert executable is not None, "only a converted variant runs"
-        outputs = executable.run(contiguous(inputs))
+        outputs = self._guarded(executable.run(contiguous(inputs)))
         return [output.clone() for output in outputs] if self._copies else outputs
+
+    def _guarded(self, outputs: list[Tensor]) -> list[Tensor]:
+        """The answer's part of the outputs, when the guards behind it say that eager goes this way."""
+        if not self._outcomes:
+            return outputs
+        answers = len(outputs) - len(self._outcomes)
+        straight.check(self._outcomes, outputs[answers:])
+        return outputs[:answers]
+
+    def _seen_by_eager(self, inputs: Sequence[Tensor]) -> list[straight.Outcome]:
+        args, kwargs = rebuild(self.arguments, [tensor.clone() for tensor in inputs])
+        with straight.recorded() as outcomes, paddle.no_grad():
+            self.recipe.function(*args, **kwargs)
+        return outcomes
 
     def prove(self, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
         """Compares the executable with eager's ``expected`` on the same inputs, twice, and moves the state on.
@@ -133,13 +153,13 @@ class Variant:
         """
         given = [tensor.clone() for tensor in inputs]
         assert self._executable is not None, "only a converted variant is proven"
-        first = self._executable.run(given)
+        first = self._guarded(self._executable.run(given))
         found = self._judged(inputs, expected, first)
         if found.equal:
             first_places = {output.data_ptr() for output in first}
             for output in first:
                 _poison(output)
-            second = self._executable.run(given)
+            second = self._guarded(self._executable.run(given))
             given_places = {tensor.data_ptr() for tensor in given}
             self._copies = self._copies or any(
                 output.data_ptr() in first_places or output.data_ptr() in given_places for output in second
@@ -177,10 +197,11 @@ class Variant:
         self._unsettled += 1
         return self._unsettled >= patience
 
-    def retry(self, options: dict[str, Any]) -> None:
-        """Back to before the conversion, to be made with other options."""
+    def retry(self, options: dict[str, Any], as_it_stands: bool) -> None:
+        """Back to before the conversion, to be made with other options or by another way of tracing."""
         self.forget()
         self.options = options
+        self.straight = as_it_stands
 
     def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
