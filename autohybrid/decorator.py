@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -225,7 +224,6 @@ class DecoratedMethod:
         self._function = function
         self._settings = settings
         self._name = getattr(function, "__name__", "forward")
-        self._hidden: weakref.WeakKeyDictionary[Any, Region] = weakref.WeakKeyDictionary()
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -239,17 +237,13 @@ class DecoratedMethod:
                 "Wrap the Layer that it uses.",
             )
         method = types.MethodType(self._function, instance)
-        if inspect.getattr_static(type(instance), self._name, None) is not self:
-            # Called through super(): the instance's own method of that name is another one.
-            if instance not in self._hidden:
-                self._hidden[instance] = self._settings.region(instance, method, self._name)
-            return self._hidden[instance]
-        region = instance.__dict__.get(self._name)
-        if region is None:
+        # Called through super(), the instance's own method of that name is another one.
+        own = inspect.getattr_static(type(instance), self._name, None) is self
+        place = self._name if own else self._function.__qualname__
+        if place not in instance.__dict__:
             # Restoring leaves the eager method in the instance, or else the next call would wrap it again.
-            region = self._settings.region(instance, method, self._name, previous=method)
-            instance.__dict__[self._name] = region
-        return region
+            instance.__dict__[place] = self._settings.region(instance, method, self._name, previous=method)
+        return instance.__dict__[place]
 
     def __call__(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
         return self.__get__(instance)(*args, **kwargs)

@@ -10,6 +10,9 @@ import paddle
 from autohybrid.device import on_gpu
 from autohybrid.errors import UsageError
 
+WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
+"""What Paddle's wrapper deletes when it is told nothing; not every build has them."""
+
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -54,7 +57,7 @@ class Parameters:
         for name, needed in self._unavailable():
             raise UsageError(f"{name} can't be had here: {needed}.", "Leave it at its default.")
         for name in self.delete_pass_lists or ():
-            if not _is_a_pass(name):
+            if name not in WRAPPER_DELETED_PASSES and not _is_a_pass(name):
                 raise UsageError(f"delete_pass_lists names {name!r}, which is no pass of this Paddle.")
 
     def _unavailable(self) -> list[tuple[str, str]]:

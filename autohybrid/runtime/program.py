@@ -6,15 +6,17 @@ of its answer. ``Answer`` remembers the structure of eager's answer and puts it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import paddle
+from paddle.pir.core import _convert_into_value
 from paddle.jit.dy2static import Call
 
 from autohybrid.errors import ConversionError
-from autohybrid.runtime.reach import reach
+from autohybrid.runtime.reach import put_back, reach, saved
 from autohybrid.runtime.straight import Guards
 from autohybrid.structure import Constant, Mapping, Record, Sequence_, Slot, Structure, Tensor, flatten, rebuild
 
@@ -100,17 +102,49 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
     @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def called(self, tensors: list[Tensor]) -> list[Tensor]:
         args, kwargs = rebuild(self._arguments, tensors)
-        if self._guards is None:
-            return self._computed(Call(self._function)(*args, **kwargs))
-        with self._guards.replayed(self.layer):
-            computed = self._computed(self._function(*args, **kwargs))
+        with _hidden_as_values(self.layer):
+            if self._guards is None:
+                return self._computed(Call(self._function)(*args, **kwargs))
+            with self._guards.replayed(self.layer):
+                computed = self._computed(self._function(*args, **kwargs))
         return computed + self._guards.values
 
     @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def _computed(self, value: Any) -> list[Tensor]:
         found: dict[int, Any] = {}
         _collect(self._answer.structure, value, found)
-        return self._answer.computed([found[index] for index in range(len(self._answer.sources))])
+        computed = self._answer.computed([found[index] for index in range(len(self._answer.sources))])
+        return [paddle.assign(each) if _may_be_lost(each) else each for each in computed]
+
+
+def _may_be_lost(value: Any) -> bool:
+    # Paddle Inference 3.3 hands out the input where an output is an input plus a constant.
+    return isinstance(value, paddle.pir.Value) and value.get_defining_op().name() == "pd_op.scale"
+
+
+@contextmanager
+def _hidden_as_values(layer: Any) -> Iterator[None]:
+    """Puts values of the traced program in the places of Tensors in the lists and dicts that ``layer`` keeps.
+
+    Of parameters and buffers Paddle does it by itself.
+    """
+    holding = [each for each in reach(layer).containers if isinstance(each, (list, dict)) and _holds_tensors(each)]
+    kept = [(container, saved(container)) for container in holding]
+    for container in holding:
+        places = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, value in list(places):
+            if isinstance(value, paddle.Tensor):
+                container[place] = _convert_into_value(value)
+    try:
+        yield
+    finally:
+        for container, before in kept:
+            put_back(container, before)
+
+
+def _holds_tensors(container: Any) -> bool:
+    values = container.values() if isinstance(container, dict) else container
+    return any(isinstance(value, paddle.Tensor) for value in values)
 
 
 def _collect(structure: Structure, value: Any, found: dict[int, Any]) -> None:
