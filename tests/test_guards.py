@@ -110,7 +110,7 @@ def test_an_engine_that_fails_ends_its_variant_with_one_warning(model: Model) ->
 
     variant.run = broken
     with pytest.warns(RuntimeWarning, match="Model.*out of luck"):
-        assert _close(model(numbers(4, 8)), expected)
+        assert _close(_run(model, times=1), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert _close(_run(model), expected)
@@ -123,7 +123,7 @@ def test_an_engine_that_fails_ends_its_variant_with_one_warning(model: Model) ->
 def test_a_failed_conversion_does_not_harm_a_later_one() -> None:
     class Fails(nn.Layer):
         def forward(self, x: Any) -> Any:
-            return paddle.to_tensor(x.numpy() + 1)
+            return paddle.to_tensor(sorted(x.tolist()))
 
     for _ in range(3):
         fails, works = Fails(), Model()
@@ -288,7 +288,7 @@ def test_patches_come_with_the_first_region_and_go_with_the_last(model: Model) -
     assert [owner.__dict__.get(name) for owner, name in _PATCHED] == originals
 
 
-def test_somebody_elses_patch_over_ours_stays(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_elses_patch_over_ours_stays(model: Model) -> None:
     original = nn.Layer.train
     autohybrid.inference(model)
     ours = nn.Layer.train
@@ -298,7 +298,7 @@ def test_somebody_elses_patch_over_ours_stays(model: Model, monkeypatch: pytest.
         called.append(layer)
         return ours(layer)
 
-    monkeypatch.setattr(nn.Layer, "train", theirs)
+    nn.Layer.train = theirs
     autohybrid.restore(model)
     moved = changes.counter.value
     model.train()
@@ -306,7 +306,7 @@ def test_somebody_elses_patch_over_ours_stays(model: Model, monkeypatch: pytest.
     assert nn.Layer.train is theirs
     # Beneath theirs ours sleeps, though Layer.train assigns attributes, which is not watched any more either.
     assert changes.counter.value == moved
-    monkeypatch.setattr(nn.Layer, "train", original)
+    nn.Layer.train = original
 
 
 def test_a_region_that_is_forgotten_lets_the_patches_go() -> None:

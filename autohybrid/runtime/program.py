@@ -7,11 +7,13 @@ of its answer. ``Answer`` remembers the structure of eager's answer and puts it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import paddle
+from paddle.nn.layer import rnn
 from paddle.pir.core import _convert_into_value
 from paddle.jit.dy2static import Call
 
@@ -102,7 +104,7 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
     @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def called(self, tensors: list[Tensor]) -> list[Tensor]:
         args, kwargs = rebuild(self._arguments, tensors)
-        with _hidden_as_values(self.layer):
+        with _hidden_as_values(self.layer), _unrolled_rnns():
             if self._guards is None:
                 return self._computed(Call(self._function)(*args, **kwargs))
             with self._guards.replayed(self.layer):
@@ -120,6 +122,11 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
 def _may_be_lost(value: Any) -> bool:
     # Paddle Inference 3.3 hands out the input where an output is an input plus a constant.
     return isinstance(value, paddle.pir.Value) and value.get_defining_op().name() == "pd_op.scale"
+
+
+def _unrolled_rnns() -> AbstractContextManager[Any]:
+    """Has ``nn.RNN`` trace its cell step by step; the loop that Paddle makes of it takes minutes to convert."""
+    return mock.patch.object(rnn, "_rnn_static_graph", rnn._rnn_dynamic_graph)
 
 
 @contextmanager
