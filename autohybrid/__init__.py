@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autohybrid.decorator import inference
     from autohybrid.notebook import profile
     from autohybrid.runtime.attach import Status, applied, apply, restore, status
-    from autohybrid.runtime.region import eager
+    from autohybrid.runtime.switch import eager
     from autohybrid.runtime.upkeep import refresh, warmup
     from autohybrid.search.options import Options
 
@@ -39,7 +39,7 @@ _HOMES = {
     "Status": "autohybrid.runtime.attach",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
-    "eager": "autohybrid.runtime.region",
+    "eager": "autohybrid.runtime.switch",
     "inference": "autohybrid.decorator",
     "profile": "autohybrid.notebook",
     "refresh": "autohybrid.runtime.upkeep",

@@ -11,7 +11,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import paddle
 
@@ -24,17 +24,7 @@ from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe
 
-FunctionT = TypeVar("FunctionT")
-
 DEFAULT_PROOFS = 2
-
-
-@overload
-def inference(function: None = None, **settings: Any) -> Callable[[FunctionT], FunctionT]: ...
-
-
-@overload
-def inference(function: FunctionT, **settings: Any) -> FunctionT: ...
 
 
 def inference(

@@ -7,20 +7,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import autohybrid
 import numpy as np
 import paddle
 import pytest
+from hazards import numbers
+from paddle import nn
+
+import autohybrid
 from autohybrid.engines.incubate import IncubateEngine
 from autohybrid.errors import UsageError
 from autohybrid.runtime import changes, patches
 from autohybrid.runtime.variant import State
-from paddle import nn
-
-from hazards import numbers
 
 
-class Model(nn.Layer):
+class Model(nn.Layer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(8, 8)
@@ -30,7 +30,7 @@ class Model(nn.Layer):
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
+def model() -> Iterator[Any]:
     made = Model()
     made.eval()
     yield made
@@ -50,7 +50,7 @@ def _close(one: Any, other: Any) -> bool:
     return bool(np.allclose(one.numpy(), other.numpy(), rtol=1e-3, atol=1e-5))
 
 
-def test_without_its_guards_a_region_is_stale(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_guards_a_region_is_stale(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     autohybrid.inference(model)
     before = _run(model)
     monkeypatch.setattr(changes.Snapshot, "looks_unchanged", lambda self: True)
@@ -60,7 +60,7 @@ def test_without_its_guards_a_region_is_stale(model: Model, monkeypatch: pytest.
     assert not _close(_run(model), before)
 
 
-def test_an_engine_that_answers_wrongly_is_never_served(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_answers_wrongly_is_never_served(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = IncubateEngine.convert
 
     class Wrong:
@@ -79,7 +79,7 @@ def test_an_engine_that_answers_wrongly_is_never_served(model: Model, monkeypatc
 
 
 def test_an_engine_that_turns_wrong_at_the_second_call_is_found_out(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert = IncubateEngine.convert
     calls = [0]
@@ -99,7 +99,7 @@ def test_an_engine_that_turns_wrong_at_the_second_call_is_found_out(
     assert _status(model).hybrid_calls == 0
 
 
-def test_an_engine_that_fails_ends_its_variant_with_one_warning(model: Model) -> None:
+def test_an_engine_that_fails_ends_its_variant_with_one_warning(model: Any) -> None:
     expected = _run(model)
     autohybrid.inference(model)
     _run(model)
@@ -121,7 +121,7 @@ def test_an_engine_that_fails_ends_its_variant_with_one_warning(model: Model) ->
 
 
 def test_a_failed_conversion_does_not_harm_a_later_one() -> None:
-    class Fails(nn.Layer):
+    class Fails(nn.Layer):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:
             return paddle.to_tensor(sorted(x.tolist()))
 
@@ -138,7 +138,7 @@ def test_a_failed_conversion_does_not_harm_a_later_one() -> None:
         autohybrid.restore(fails), autohybrid.restore(works)
 
 
-def test_a_step_counter_as_an_argument_ends_in_eager(model: Model) -> None:
+def test_a_step_counter_as_an_argument_ends_in_eager(model: Any) -> None:
     autohybrid.inference(model)
     for step in range(600):
         model(numbers(4, 8), step)
@@ -151,7 +151,7 @@ def test_a_step_counter_as_an_argument_ends_in_eager(model: Model) -> None:
     assert _status(model).hybrid_calls > 10
 
 
-def test_variants_are_bounded_and_idle_ones_make_room(model: Model) -> None:
+def test_variants_are_bounded_and_idle_ones_make_room(model: Any) -> None:
     autohybrid.inference(model, max_variants=2)
     for scale in (1, 2):
         _run(model, scale=scale)
@@ -170,14 +170,14 @@ def _reasons(action: Callable[[], Any], model: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("on_miss", "hybrid"), [("convert", 4), ("eager", 2)])
-def test_on_miss(on_miss: str, hybrid: int, model: Model) -> None:
+def test_on_miss(on_miss: str, hybrid: int, model: Any) -> None:
     autohybrid.inference(model, on_miss=on_miss)
     _run(model)
     _run(model, scale=2)
     assert _status(model).hybrid_calls == hybrid
 
 
-def test_on_miss_error_names_the_region(model: Model) -> None:
+def test_on_miss_error_names_the_region(model: Any) -> None:
     autohybrid.inference(model, on_miss="error")
     _run(model)
     with pytest.raises(UsageError, match="'Model'"):
@@ -185,7 +185,7 @@ def test_on_miss_error_names_the_region(model: Model) -> None:
     _run(model)
 
 
-def test_on_weights_eager_waits_for_refresh(model: Model) -> None:
+def test_on_weights_eager_waits_for_refresh(model: Any) -> None:
     autohybrid.inference(model, on_weights="eager")
     _run(model)
     model.fc.weight.set_value(model.fc.weight * 2)
@@ -196,18 +196,18 @@ def test_on_weights_eager_waits_for_refresh(model: Model) -> None:
     assert _status(model).hybrid_calls > before
 
 
-def test_on_weights_error_names_the_region(model: Model) -> None:
+def test_on_weights_error_names_the_region(model: Any) -> None:
     autohybrid.inference(model, on_weights="error")
     _run(model)
     model.fc.weight.set_value(model.fc.weight * 2)
     for _ in range(2):
-        with pytest.raises(UsageError, match="'Model'.*weights changed"):
+        with pytest.raises(UsageError, match=r"'Model'.*weights changed"):
             _run(model)
     autohybrid.refresh(model)
     _run(model)
 
 
-def test_on_grad_eager_answers_eagerly(model: Model) -> None:
+def test_on_grad_eager_answers_eagerly(model: Any) -> None:
     autohybrid.inference(model, on_grad="eager")
     for _ in range(5):
         answer = model(numbers(4, 8))
@@ -218,7 +218,7 @@ def test_on_grad_eager_answers_eagerly(model: Model) -> None:
     assert _status(model).hybrid_calls
 
 
-def test_on_grad_error_raises_in_backward(model: Model) -> None:
+def test_on_grad_error_raises_in_backward(model: Any) -> None:
     autohybrid.inference(model, on_grad="error")
     for _ in range(5):
         answer = model(numbers(4, 8))
@@ -227,14 +227,14 @@ def test_on_grad_error_raises_in_backward(model: Model) -> None:
         answer.sum().backward()
 
 
-def test_fallbacks_are_told(model: Model) -> None:
+def test_fallbacks_are_told(model: Any) -> None:
     told: list[tuple[str, str]] = []
     autohybrid.inference(model, on_fallback=lambda name, reason: told.append((name, reason)))
     _run(model)
     assert told == [("Model", "not converted yet"), ("Model", "being proven")]
 
 
-def test_a_failing_fallback_costs_no_answer(model: Model) -> None:
+def test_a_failing_fallback_costs_no_answer(model: Any) -> None:
     def failing(name: str, reason: str) -> None:
         raise KeyError(name)
 
@@ -277,7 +277,7 @@ _PATCHED: tuple[tuple[Any, str], ...] = (
 )
 
 
-def test_patches_come_with_the_first_region_and_go_with_the_last(model: Model) -> None:
+def test_patches_come_with_the_first_region_and_go_with_the_last(model: Any) -> None:
     other = Model()
     originals = [owner.__dict__.get(name) for owner, name in _PATCHED]
     autohybrid.inference(model), autohybrid.inference(other)
@@ -288,7 +288,7 @@ def test_patches_come_with_the_first_region_and_go_with_the_last(model: Model) -
     assert [owner.__dict__.get(name) for owner, name in _PATCHED] == originals
 
 
-def test_somebody_elses_patch_over_ours_stays(model: Model) -> None:
+def test_somebody_elses_patch_over_ours_stays(model: Any) -> None:
     original = nn.Layer.train
     autohybrid.inference(model)
     ours = nn.Layer.train
@@ -319,10 +319,10 @@ def test_a_region_that_is_forgotten_lets_the_patches_go() -> None:
     assert patches._users == before
 
 
-def test_an_optimizer_made_later_is_watched_too(model: Model) -> None:
+def test_an_optimizer_made_later_is_watched_too(model: Any) -> None:
     autohybrid.inference(model)
 
-    class Mine(paddle.optimizer.SGD):
+    class Mine(paddle.optimizer.SGD):  # type: ignore[misc]
         def step(self) -> None:
             with paddle.no_grad():
                 for parameter in self._parameter_list:
@@ -333,7 +333,7 @@ def test_an_optimizer_made_later_is_watched_too(model: Model) -> None:
     assert not _close(_run(model), before)
 
 
-def test_restoring_leaves_no_trace(model: Model) -> None:
+def test_restoring_leaves_no_trace(model: Any) -> None:
     before, keys = dict(model.__dict__), list(model.state_dict())
     names = [name for name, _ in model.named_sublayers()]
     autohybrid.inference(model)
@@ -344,7 +344,7 @@ def test_restoring_leaves_no_trace(model: Model) -> None:
     assert model.__dict__ == before
 
 
-def test_conversions_are_tried_in_a_child_first(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversions_are_tried_in_a_child_first(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = os.getpid()
     convert = IncubateEngine.convert
 
@@ -382,4 +382,4 @@ def test_a_size_that_no_call_had_is_proven_before_it_is_served() -> None:
 
 
 def _parity(size: Any) -> int:
-    return 1 + (size % 2 != 0)
+    return 1 + int(size % 2 != 0)

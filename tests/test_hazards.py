@@ -1,4 +1,4 @@
-"""The situations of everyday Paddle code: through ``autohybrid.inference``, the same as eager, and hybrid where it can be."""
+"""Everyday Paddle code through ``autohybrid.inference``: the same as eager, and hybrid where it can be."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import autohybrid
-import numpy as np
-import paddle
-import pytest
-from autohybrid.isolation import Finished, Forked
-
 import hazards.answers
 import hazards.arguments
 import hazards.changing
 import hazards.control
 import hazards.state  # noqa: F401
+import numpy as np
+import paddle
+import pytest
 from hazards import ROWS, Row, Step
+
+import autohybrid
+from autohybrid.isolation import Finished, Forked
 
 CHILD_SECONDS = 240.0
 
@@ -63,7 +63,7 @@ def _examined(row: Row) -> str:
 
 def _outcomes(row: Row, wrap: Callable[[Any], Any], counted: dict[str, Any]) -> list[Any]:
     paddle.seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     model = row.make()
     model.train() if row.training else model.eval()
     if counted is not None:
@@ -72,7 +72,7 @@ def _outcomes(row: Row, wrap: Callable[[Any], Any], counted: dict[str, Any]) -> 
     before = 0
     for number, step in enumerate(row.steps):
         paddle.seed(number)
-        np.random.seed(number)  # noqa: NPY002
+        np.random.seed(number)
         random.seed(number)
         before = _hybrid_calls(model)
         outcomes.append(_outcome(step, model))

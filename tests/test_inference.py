@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import autohybrid
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-from autohybrid.errors import UsageError
+from hazards import numbers
 from paddle import nn
 
-from hazards import numbers
+import autohybrid
+from autohybrid.errors import UsageError
 
 
-class Model(nn.Layer):
+class Model(nn.Layer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(8, 8)
@@ -35,7 +35,7 @@ class Model(nn.Layer):
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
+def model() -> Iterator[Any]:
     made = Model()
     made.eval()
     yield made
@@ -63,20 +63,20 @@ def test_every_parameter_of_paddles_wrapper_is_there_with_its_default() -> None:
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for name, each in ours.items() if name not in theirs)
 
 
-def test_around_a_layer_returns_the_layer(model: Model) -> None:
+def test_around_a_layer_returns_the_layer(model: Any) -> None:
     expected = _run(model)
     assert autohybrid.inference(model) is model
     assert _close(_run(model), expected)
     assert _hybrid(model)
 
 
-def test_without_arguments_it_is_a_decorator_of_layers_too(model: Model) -> None:
+def test_without_arguments_it_is_a_decorator_of_layers_too(model: Any) -> None:
     assert autohybrid.inference()(model) is model
     _run(model)
     assert _hybrid(model)
 
 
-def test_around_a_bound_method_and_again(model: Model) -> None:
+def test_around_a_bound_method_and_again(model: Any) -> None:
     expected = _run(model)
     model.encode = autohybrid.inference(model.encode)
     model.encode = autohybrid.inference(model.encode)
@@ -86,7 +86,7 @@ def test_around_a_bound_method_and_again(model: Model) -> None:
     assert _hybrid(model)
 
 
-def test_wrapping_twice_keeps_the_first_region(model: Model) -> None:
+def test_wrapping_twice_keeps_the_first_region(model: Any) -> None:
     autohybrid.inference(model)
     region = model.forward
     assert autohybrid.inference(model).forward is region
@@ -155,7 +155,7 @@ def test_what_is_no_layer_and_no_method_is_refused() -> None:
         Plain().method(1)
 
 
-def test_paddle_says_that_it_is_not_in_inference_mode(model: Model) -> None:
+def test_paddle_says_that_it_is_not_in_inference_mode(model: Any) -> None:
     autohybrid.inference(model)
     model.encode = autohybrid.inference(model.encode)
     assert paddle.incubate.jit.inference_decorator.is_inference_mode(model) is False
@@ -163,7 +163,7 @@ def test_paddle_says_that_it_is_not_in_inference_mode(model: Model) -> None:
     assert paddle.incubate.jit.inference_decorator.is_inference_mode(Decorated.encode) is False
 
 
-def test_what_paddle_has_wrapped_is_taken_over(model: Model) -> None:
+def test_what_paddle_has_wrapped_is_taken_over(model: Any) -> None:
     expected = _run(model)
     paddle.incubate.jit.inference(model)
     autohybrid.inference(model)
@@ -196,7 +196,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", _REFUSED)
-def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Model) -> None:
+def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Any) -> None:
     settings, why = _REFUSED[name]
     with pytest.raises(UsageError, match=why):
         autohybrid.inference(model, **settings)
@@ -217,14 +217,14 @@ def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Mode
     ],
     ids=str,
 )
-def test_what_can_be_had_still_answers_rightly(settings: dict[str, Any], model: Model) -> None:
+def test_what_can_be_had_still_answers_rightly(settings: dict[str, Any], model: Any) -> None:
     expected = _run(model)
     autohybrid.inference(model, **settings)
     assert _close(_run(model), expected)
     assert _hybrid(model)
 
 
-def test_named_passes_reach_the_engine(model: Model) -> None:
+def test_named_passes_reach_the_engine(model: Any) -> None:
     autohybrid.inference(model, delete_pass_lists=["inplace_pass"])
     assert model.forward.recipe.options["deleted_passes"] == ["inplace_pass"]
     autohybrid.restore(model)
@@ -232,18 +232,18 @@ def test_named_passes_reach_the_engine(model: Model) -> None:
     assert "constant_folding_pass" in model.forward.recipe.options["deleted_passes"]
 
 
-def test_directory_and_cache_reach_the_recipe(model: Model, tmp_path: Any) -> None:
+def test_directory_and_cache_reach_the_recipe(model: Any, tmp_path: Any) -> None:
     autohybrid.inference(model, save_model_dir=str(tmp_path), cache_static_model=True)
     assert (model.forward.recipe.directory, model.forward.recipe.cached) == (str(tmp_path), True)
 
 
-def test_nothing_is_printed(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed(model: Any, capfd: pytest.CaptureFixture[str]) -> None:
     autohybrid.inference(model)
     _run(model)
     assert capfd.readouterr().out == ""
 
 
-def test_it_can_be_switched_off(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_switched_off(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     autohybrid.inference(model)
     _run(model)
     before = _hybrid(model)
@@ -255,7 +255,7 @@ def test_it_can_be_switched_off(model: Model, monkeypatch: pytest.MonkeyPatch) -
     assert autohybrid.status(model).regions[0].reasons["switched off"] == 8
 
 
-def test_verify_says_how_many_answers_are_compared(model: Model) -> None:
+def test_verify_says_how_many_answers_are_compared(model: Any) -> None:
     for verify, hybrid in ((0, 3), (1, 3), (2, 2), (3, 1)):
         autohybrid.inference(model, verify=verify)
         _run(model, times=4)
@@ -270,7 +270,7 @@ class OnList(Model):
 
 
 def test_paddles_scenario_of_a_list_and_a_bool_keyword() -> None:
-    model = OnList()
+    model: Any = OnList()
     model.eval()
     plain = copy.deepcopy(model)
     model.forward = autohybrid.inference(model.forward)
@@ -283,7 +283,7 @@ def test_paddles_scenario_of_a_list_and_a_bool_keyword() -> None:
     autohybrid.restore(model)
 
 
-class Transformer(nn.Layer):
+class Transformer(nn.Layer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(16, 32)
@@ -305,7 +305,7 @@ class Decoded:
     posterior: Any = None
 
 
-class Vae(nn.Layer):
+class Vae(nn.Layer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2D(4, 8, 3, padding=1)
@@ -318,7 +318,7 @@ class Vae(nn.Layer):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "block loop"])
 def test_a_transformer(whole: bool) -> None:
-    model = Transformer()
+    model: Any = Transformer()
     model.eval()
     plain = copy.deepcopy(model)
     if whole:
@@ -334,7 +334,7 @@ def test_a_transformer(whole: bool) -> None:
 
 
 def test_a_decode_method_with_a_dataclass_answer() -> None:
-    vae = Vae()
+    vae: Any = Vae()
     vae.eval()
     plain = copy.deepcopy(vae)
     vae.decode = autohybrid.inference(vae.decode)
@@ -349,8 +349,9 @@ def test_a_decode_method_with_a_dataclass_answer() -> None:
     autohybrid.restore(vae)
 
 
-def test_lambdas_and_partials_over_a_layer_are_guarded_by_it(model: Model) -> None:
-    for call in (lambda x: model(x) * 2, functools.partial(model.forward, scale=2.0)):
+def test_lambdas_and_partials_over_a_layer_are_guarded_by_it(model: Any) -> None:
+    calls: list[Any] = [lambda x: model(x) * 2, functools.partial(model.forward, scale=2.0)]
+    for call in calls:
         region = autohybrid.inference(call)
         before = _run(region)
         model.fc.weight.set_value(model.fc.weight * 3)
@@ -362,14 +363,15 @@ def test_lambdas_and_partials_over_a_layer_are_guarded_by_it(model: Model) -> No
         autohybrid.restore(region)
 
 
-def test_a_pickled_region_is_the_eager_function(model: Model) -> None:
+def test_a_pickled_region_is_the_eager_function(model: Any) -> None:
     autohybrid.inference(model)
     _run(model)
-    function = pickle.loads(pickle.dumps(model.forward.__reduce__()[1][0].__func__))
+    (method,) = model.forward.__reduce__()[1]
+    function = pickle.loads(pickle.dumps(method.__func__))
     assert function is Model.forward
 
 
-def test_a_copy_is_independent_and_converts_by_itself(model: Model) -> None:
+def test_a_copy_is_independent_and_converts_by_itself(model: Any) -> None:
     autohybrid.inference(model)
     _run(model)
     twin = copy.deepcopy(model)

@@ -22,6 +22,9 @@ LOG_LENGTH = 1 << 16
 """Changes that are remembered one by one; a region that missed more than these takes it that it has changed."""
 
 
+WEIGHTS_CHANGED = "weights changed"
+
+
 class _Counter:
     """The process-wide change counter, and which objects the latest changes were made to."""
 
@@ -76,20 +79,21 @@ class Snapshot:
 
     def looks_unchanged(self) -> bool:
         """The check of every call: the counter, the in-place versions and the containers are as they were."""
-        return (
-            counter.value == self.count
-            and _version(self.tensors) == self.version
-            and all([still(container, kept) for container, kept in self.containers])
-        )
+        return counter.value == self.count and _version(self.tensors) == self.version and self._holds_the_same()
 
     def concerns_us(self) -> bool:
         """Whether anything that was noted since is a Layer or a Tensor of ours, or something of ours moved."""
         noted = counter.since(self.count)
         if noted is None or not self.members.isdisjoint(noted):
             return True
-        return _version(self.tensors) != self.version or not all(
-            [still(container, kept) for container, kept in self.containers]
-        )
+        return _version(self.tensors) != self.version or not self._holds_the_same()
+
+    def _holds_the_same(self) -> bool:
+        # A loop: a generator costs every call more.
+        for container, kept in self.containers:
+            if not still(container, kept):
+                return False
+        return True
 
     def was_written(self) -> bool:
         """Whether one of the Tensors was written without a mark."""
@@ -106,9 +110,9 @@ class Snapshot:
         ):
             return "a parameter or buffer was replaced"
         if self.pointers != now.pointers or self.version != now.version:
-            return "weights changed"
+            return WEIGHTS_CHANGED
         if self.was_written():
-            return "weights changed"
+            return WEIGHTS_CHANGED
         if self.attributes != now.attributes:
             return "an attribute, a sub-Layer or a hook changed"
         return ""

@@ -69,9 +69,9 @@ class GradientRun:
             # Not by paddle.grad: it can't be called inside itself.
             paddle.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
             found = [None if tensor.grad is None else tensor.grad.clone() for tensor in targets]
-        for gradient in found:
-            if gradient is not None:
-                gradient.stop_gradient = False
+        for collected in found:
+            if collected is not None:
+                collected.stop_gradient = False
         return [
             None if _not_asked_for(tensor) else gradient if gradient is not None else paddle.zeros_like(tensor)
             for gradient, tensor in zip(found, followed, strict=True)

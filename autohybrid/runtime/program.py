@@ -13,9 +13,9 @@ from typing import Any
 from unittest import mock
 
 import paddle
+from paddle.jit.dy2static import Call
 from paddle.nn.layer import rnn
 from paddle.pir.core import _convert_into_value
-from paddle.jit.dy2static import Call
 
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.reach import put_back, reach, saved
@@ -108,10 +108,8 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
             if self._guards is None:
                 return self._computed(Call(self._function)(*args, **kwargs))
             with self._guards.replayed(self.layer):
-                computed = self._computed(self._function(*args, **kwargs))
-        return computed + self._guards.values
+                return self._computed(self._function(*args, **kwargs)) + self._guards.values
 
-    @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def _computed(self, value: Any) -> list[Tensor]:
         found: dict[int, Any] = {}
         _collect(self._answer.structure, value, found)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
-import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +17,7 @@ from paddle.base.dygraph.base import in_to_static_mode
 
 from autohybrid.errors import AutohybridError, UsageError
 from autohybrid.runtime import patches
-from autohybrid.runtime.changes import Snapshot, counter
+from autohybrid.runtime.changes import WEIGHTS_CHANGED, Snapshot, counter
 from autohybrid.runtime.gradients import GradientRun
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
@@ -29,37 +26,9 @@ from autohybrid.runtime.rehearsal import one_line
 from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.signature import Shapes, admitted_shapes
 from autohybrid.runtime.straight import OtherPath
+from autohybrid.runtime.switch import eager_inside, switched_off
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten, signature
-
-_switch = threading.local()
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Within it, every region of this thread answers from eager."""
-    before = getattr(_switch, "off", "")
-    _switch.off = "switched off"
-    try:
-        yield
-    finally:
-        _switch.off = before
-
-
-def _switched_off() -> str:
-    off: str = getattr(_switch, "off", "")
-    return off or ("switched off" if os.environ.get("AUTOHYBRID", "").lower() == "off" else "")
-
-
-@contextmanager
-def _eager_inside() -> Iterator[None]:
-    before = getattr(_switch, "off", "")
-    _switch.off = before or "called inside a region that is being proven"
-    try:
-        yield
-    finally:
-        _switch.off = before
-
 
 PERMANENT = frozenset({"state", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
@@ -205,7 +174,7 @@ class Region:
 
     def _bypassed(self) -> str:
         """Why this call can't be hybrid whatever its arguments are; empty when it can."""
-        off = _switched_off()
+        off = switched_off()
         if off:
             return off
         if in_to_static_mode():
@@ -240,7 +209,7 @@ class Region:
     ) -> Any:
         proof = Proof(self.recipe.layer, structure, tensors)
         value = self._eager("finding out whether training mode matters", args, kwargs)
-        with _eager_inside():
+        with eager_inside():
             self._trained_alike(proof, value)
         return value
 
@@ -259,7 +228,9 @@ class Region:
         return now
 
     def _changed(self, what: str) -> None:
-        self._trains_alike = None
+        if what != WEIGHTS_CHANGED:
+            # Running statistics change at each training call; what that means is known already.
+            self._trains_alike = None
         converted = [each for each in self.variants if each.state in (State.PROVING, State.SERVING)]
         if converted and self.policies.on_weights != "refresh":
             self._stale = what
@@ -379,7 +350,7 @@ class Region:
         graded = paddle.is_grad_enabled()
         proof = Proof(self.recipe.layer, structure, tensors)
         try:
-            with _eager_inside(), proof.witness.watching():
+            with eager_inside(), proof.witness.watching():
                 value = self._eager(variant.state.value, args, kwargs)
         except BaseException:
             self._shelf.drop(variant)
@@ -387,7 +358,7 @@ class Region:
         if self._calm > 0:
             self._calm -= 1
             return value
-        with _eager_inside(), paddle.no_grad():
+        with eager_inside(), paddle.no_grad():
             if self._snapshot.training and self._training_mode == "ask" and not self._trained_alike(proof, value):
                 return value
             obstacle = proof.obstacle(args, kwargs, variant)
@@ -399,7 +370,9 @@ class Region:
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(tensors), tensors, value)
-            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf, self._admitted is None)
+            code = self._attempts.conclude(
+                variant, proof, value, self._known(tensors), self._shelf, self._admitted is None
+            )
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         return value

@@ -38,7 +38,9 @@ def possible() -> bool:
     return not on_gpu() and not obstacle() and forks_work()
 
 
-def rehearse(variant: Variant, answer: Answer, inputs: Sequence[Tensor], expected: Sequence[Tensor], seconds: float) -> Verdict:
+def rehearse(
+    variant: Variant, answer: Answer, inputs: Sequence[Tensor], expected: Sequence[Tensor], seconds: float
+) -> Verdict:
     """Converts and proves ``variant`` in a child; where it has dynamic dimensions, at other sizes too.
 
     Args:

@@ -94,7 +94,7 @@ class Shelf:
             return made
 
     def other_path(self, variant: Variant, tensors: Sequence[Tensor]) -> Variant | None:
-        """The next conversion for the same kind of call whose Python code went another way; made where there is room."""
+        """The next conversion of the same kind of call, whose Python code went another way, made if there is room."""
         with self._lock:
             entry = next((each for each in self._entries.values() if variant in each.variants), None)
             if entry is None:
@@ -138,7 +138,13 @@ class Shelf:
 
     def _shapes_for(self, entry: _Entry, tensors: Sequence[Tensor], exact: Shapes) -> Shapes:
         kin = _alive(entry.variants)
-        if not kin or entry.static or kin[-1].straight or self._policies.isolation == "none" or not rehearsal.possible():
+        if (
+            not kin
+            or entry.static
+            or kin[-1].straight
+            or self._policies.isolation == "none"
+            or not rehearsal.possible()
+        ):
             return exact
         if rehearsal.loops_over_a_size(self._recipe.layer):
             entry.static = True

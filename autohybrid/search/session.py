@@ -13,15 +13,15 @@ import paddle
 
 import autohybrid
 from autohybrid import device, engines, plan
+from autohybrid import isolation as isolated
 from autohybrid.device import clock
 from autohybrid.errors import SetupError
+from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, source_hash, structure_lines
-from autohybrid import isolation as isolated
 from autohybrid.search.candidates import Candidate, contains
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
-from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong

@@ -8,9 +8,10 @@ from typing import Any
 
 import paddle
 import paddle.nn.functional as F
+from paddle import nn
+
 from hazards import calls, each, numbers, row
 from hazards.arguments import Linear
-from paddle import nn
 
 
 class Listed(Linear):

@@ -127,11 +127,11 @@ row("a star in a default", Starred, calls(4, 8))
 
 
 class NotSelf(nn.Layer):
-    def __init__(this) -> None:  # noqa: N805
+    def __init__(this) -> None:
         super().__init__()
         this.fc = nn.Linear(8, 8)
 
-    def forward(this, x):  # noqa: N805
+    def forward(this, x):
         return this.fc(x)
 
 
@@ -374,7 +374,7 @@ class Executed(nn.Layer):
 
 def _executed():
     names: dict[str, Any] = {"nn": nn, "F": F}
-    exec(_SOURCE, names)  # noqa: S102
+    exec(_SOURCE, names)
     return names["Executed"]()
 
 

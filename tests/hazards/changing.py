@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import paddle
+from paddle import nn
+
 from hazards import Step, calls, numbers, row
 from hazards.arguments import Linear
-from paddle import nn
 
 
 class Model(nn.Layer):
@@ -58,7 +59,9 @@ def _no_grad(change: Step) -> Step:
 
 
 _CHANGES: dict[str, Step] = {
-    "a weight assigned": lambda m: setattr(m.fc, "weight", m.fc.create_parameter([8, 8])) or m.fc.weight.set_value(numbers(8, 8)),
+    "a weight assigned": lambda m: (
+        setattr(m.fc, "weight", m.fc.create_parameter([8, 8])) or m.fc.weight.set_value(numbers(8, 8))
+    ),
     "set_value": lambda m: m.fc.weight.set_value(np.ones([8, 8], "float32")),
     "set_value of a bias": lambda m: m.fc.bias.set_value(numbers(8)),
     "copy_": lambda m: m.fc.weight.copy_(numbers(8, 8, seed=3), True),
@@ -101,7 +104,8 @@ for _name, _change in _CHANGES.items():
     row(f"changed: {_name}", Model, [*calls(4, 8), _quietly(_change), *calls(4, 8)], last_is_hybrid=True)
 
 row("changed: every kind, one after the other", Model,
-    [step for change in _CHANGES.values() for step in (_quietly(change), *calls(4, 8, times=2))] + calls(4, 8, times=15),
+    [step for change in _CHANGES.values() for step in (_quietly(change), *calls(4, 8, times=2))]
+    + calls(4, 8, times=15),
     last_is_hybrid=True)  # fmt: skip
 
 

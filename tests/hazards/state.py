@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from paddle import nn
+
 from hazards import calls, doing, each, numbers, row
 from hazards.arguments import Linear
-from paddle import nn
 
 
 class Counter(Linear):
@@ -100,7 +101,7 @@ for _name, _draw in {
     "poisson": lambda y: paddle.poisson(F.relu(y)),
     "gumbel_softmax": F.gumbel_softmax,
     "randn": lambda y: y + paddle.randn(y.shape),
-    "NumPy": lambda y: y + float(np.random.rand()),  # noqa: NPY002
+    "NumPy": lambda y: y + float(np.random.rand()),
     "Python": lambda y: y + random.random(),
     "dropout always": lambda y: F.dropout(y, 0.5, training=True),
 }.items():
