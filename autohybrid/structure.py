@@ -119,7 +119,7 @@ def _identity(value: Any) -> Any:
         return (kind, value.tobytes())
     if isinstance(value, (frozenset, range)):
         return (kind, value)
-    return Opaque(value)
+    return (Opaque(value), content(value))
 
 
 class Opaque:
@@ -135,6 +135,64 @@ class Opaque:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+_CONTENT_DEPTH = 4
+_CONTENT_LENGTH = 256
+
+
+def content(value: Any, depth: int = _CONTENT_DEPTH) -> Any:
+    """What a value says, as something hashable: two equal contents mean that nothing was changed in between.
+
+    Plain values by type and value; lists, tuples, dicts, sets and the attributes of objects by their parts, down to a
+    certain depth; Tensors by identity and in-place version; everything else by identity.
+    """
+    kind = type(value)
+    if kind in (bool, int, str, bytes, type(None)):
+        return (kind, value)
+    if kind is float:
+        return (float, struct.pack("d", value))
+    if isinstance(value, paddle.Tensor):
+        return (id(value), value.inplace_version)
+    if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= SMALL_ARRAY:
+        return (str(value.dtype), value.shape, value.tobytes())
+    parts = parts_of(value)
+    if parts is None or depth == 0 or len(parts) > _CONTENT_LENGTH:
+        return (kind, id(value))
+    if isinstance(value, (set, frozenset)):
+        return (kind, frozenset([content(part, depth - 1) for part in parts]))
+    names = tuple([repr(name) for name in value]) if isinstance(value, dict) else ()
+    return (kind, names, tuple([content(part, depth - 1) for part in parts]))
+
+
+SMALL_ARRAY = 4096
+"""Bytes up to which the values of a NumPy array kept somewhere are watched."""
+
+
+def parts_of(value: Any) -> list[Any] | None:
+    """What a container or an object of the user's holds; None for what isn't looked into."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    kind = type(value)
+    if kind.__module__.split(".")[0] in _CLOSED or isinstance(value, (type, paddle.nn.Layer)):
+        return None
+    attributes = getattr(value, "__dict__", None)
+    if not isinstance(attributes, dict):
+        return None
+    return [part for pair in attributes.items() for part in pair]
+
+
+_CLOSED = frozenset({"builtins", "paddle", "numpy", "functools", "logging", "threading", "weakref", "autohybrid"})
+
+
+def holds_tensors(value: Any, depth: int = _CONTENT_DEPTH) -> bool:
+    """Whether Tensors or Layers lie somewhere inside a constant, out of reach of :func:`flatten`."""
+    if isinstance(value, (paddle.Tensor, paddle.nn.Layer)):
+        return True
+    parts = parts_of(value) if depth else None
+    return any(holds_tensors(part, depth - 1) for part in parts or ())
 
 
 def rebuild(structure: Structure, tensors: Sequence[Tensor]) -> Any:

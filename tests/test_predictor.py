@@ -18,9 +18,9 @@ from autohybrid.engines import Request, StorableEngine, predictor
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
 from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
 from autohybrid.errors import ConversionError
+from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.variant import State
-from autohybrid.search.isolation import Finished, Forked
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
 from autohybrid.search.search import Attempt, Findings, Search
 

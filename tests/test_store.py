@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from autohybrid import plan
 from autohybrid.engines.predictor import PredictorEngine
 from autohybrid.errors import ConversionError, SetupError
-from autohybrid.runtime import attach, changes, identity
+from autohybrid.runtime import attach, identity
 from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
 from autohybrid.runtime.conversion import converted
 from autohybrid.runtime.equality import Tolerance
@@ -531,7 +531,7 @@ def test_weights_are_hashed_once_until_one_changes(monkeypatch: pytest.MonkeyPat
         layer.inner.weight.set_value(layer.inner.weight.numpy() + 1)
         assert identity.weights_digest(layer) != first
         assert len(hashed) == 4
-    assert not changes.watching()
+    assert not patches.watching()
     identity.weights_digest(layer)
     assert len(hashed) == 6, "without the patches nothing tells that a weight changed"
 
