@@ -20,7 +20,7 @@ from paddle import nn
 from paddle.base import framework
 
 import autohybrid
-from autohybrid.runtime.region import MAX_VARIANTS
+from autohybrid.runtime.policies import MAX_VARIANTS
 
 Pair = namedtuple("Pair", ["left", "right"])
 
