@@ -61,7 +61,8 @@ with region_of(layer, store=Store(Path(sys.argv[2]))) as region:
 
 def other_process(root: Path, *words: str) -> subprocess.Popen[str]:
     script = root.parent / "script.py"
-    script.write_text(_SCRIPT)
+    if not script.exists():
+        script.write_text(_SCRIPT)
     tests = str(Path(__file__).parent)
     command = [sys.executable, str(script), tests, str(root), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
