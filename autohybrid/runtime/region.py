@@ -370,9 +370,7 @@ class Region:
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(tensors), tensors, value)
-            code = self._attempts.conclude(
-                variant, proof, value, self._known(tensors), self._shelf, self._admitted is None
-            )
+            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         return value

@@ -84,6 +84,7 @@ class Shelf:
             arguments = map_constants(key[0], _own)
             made = Variant(self._recipe, arguments, shapes or self._shapes_for(entry, tensors, exact))
             made.patience = self._policies.conversion_seconds
+            made.tried = shapes is not None
             made.last_used = number
             kin = _alive(entry.variants)
             if kin:
@@ -107,7 +108,7 @@ class Shelf:
                 return None
             made = Variant(self._recipe, variant.arguments, variant.shapes)
             made.patience, made.last_used = variant.patience, variant.last_used
-            made.options, made.straight = variant.options, True
+            made.options, made.straight, made.tried = variant.options, True, variant.tried
             entry.variants.append(made)
             return made
 
@@ -153,7 +154,12 @@ class Shelf:
 
     def rehearses(self, variant: Variant) -> bool:
         """Whether a conversion is to be tried in a child first."""
-        return variant.state is State.NEW and self._policies.isolation == "fork" and rehearsal.possible()
+        return (
+            not variant.tried
+            and variant.state is State.NEW
+            and self._policies.isolation == "fork"
+            and rehearsal.possible()
+        )
 
     def make_static(self, variant: Variant, inputs: Sequence[Tensor]) -> None:
         """Gives up dynamic dimensions for the variant's argument structure, and makes it one for these sizes."""
