@@ -16,7 +16,8 @@ from autohybrid.runtime.signature import Shapes, fits, merged
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, constants, holds_tensors, map_constants
 
-Key: TypeAlias = "tuple[Structure, tuple[tuple[str, int], ...]]"
+Key: TypeAlias = "tuple[Structure, tuple[Any, ...], tuple[int, ...]]"
+"""A call's structure, and the dtypes and ranks of its Tensors."""
 
 MAX_KEYS = 256
 """Argument structures, and calls without a conversion, that are remembered at all."""
