@@ -74,6 +74,10 @@ Structure: TypeAlias = "Slot | Constant | Sequence_ | Mapping | Record"
 _VALUE_TYPES = (bool, int, str, bytes, complex, type(None), type(Ellipsis), slice, paddle.dtype, np.dtype, type)
 
 
+_SLOTS = tuple([Slot(index) for index in range(64)])
+"""Made once: a region takes its arguments apart at every call."""
+
+
 def flatten(value: Any) -> tuple[list[Tensor], Structure]:
     """Takes the Tensors out of ``value``.
 
@@ -91,7 +95,7 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         if index is None:
             index = places[id(value)] = len(tensors)
             tensors.append(value)
-        return Slot(index)
+        return _SLOTS[index] if index < len(_SLOTS) else Slot(index)
     kind = type(value)
     if kind is tuple or kind is list or (isinstance(value, tuple) and hasattr(kind, "_fields")):
         return Sequence_(kind, tuple([_take_apart(part, tensors, places) for part in value]))

@@ -101,7 +101,7 @@ class Decorated(Model):
 
 
 class DecoratedForward(Model):
-    @autohybrid.inference(skip_prune_program=True)
+    @autohybrid.inference(skip_prune_program=True)  # type: ignore[untyped-decorator]
     def forward(self, x: Any, scale: Any = None) -> Any:
         return self.encode(x)
 

@@ -89,11 +89,7 @@ class Snapshot:
         return _version(self.tensors) != self.version or not self._holds_the_same()
 
     def _holds_the_same(self) -> bool:
-        # A loop: a generator costs every call more.
-        for container, kept in self.containers:  # noqa: SIM110
-            if not still(container, kept):
-                return False
-        return True
+        return all(still(container, kept) for container, kept in self.containers)
 
     def was_written(self) -> bool:
         """Whether one of the Tensors was written without a mark."""

@@ -54,7 +54,7 @@ class GradientRun:
                 f"backward() runs through the region {self.name!r}, which answers from a static graph.",
                 'Use on_grad="hybrid" or on_grad="eager", or take the region out with autohybrid.restore.',
             )
-        fresh = []
+        fresh: list[Tensor] = []
         for tensor in self.inputs:
             copy = tensor.detach()
             copy.stop_gradient = tensor.stop_gradient
@@ -64,7 +64,7 @@ class GradientRun:
         with paddle.enable_grad():
             _, outputs = Answer.of(self.function(*args, **kwargs), [*fresh, *self.state])
         pairs = [(out, grad) for out, grad in zip(outputs, given, strict=True) if not out.stop_gradient]
-        targets = [standing.get(id(tensor), tensor) for tensor in followed]
+        targets: list[Tensor] = [standing.get(id(tensor), tensor) for tensor in followed]
         with _own_gradients(targets):
             # Not by paddle.grad: it can't be called inside itself.
             paddle.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])

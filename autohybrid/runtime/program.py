@@ -70,6 +70,10 @@ class Answer:
     def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]
 
+    def hands_on_state(self, inputs: int) -> bool:
+        """Whether the answer holds one of the model's own Tensors, which come behind the ``inputs`` of the call."""
+        return any(source is not None and source >= inputs for source in self.sources)
+
     def rebuild(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Any:
         """The answer with the program's outputs in their places."""
         if type(self.structure) is Slot and self.sources == (None,):

@@ -93,9 +93,7 @@ class Attempts:
                 all_options.append(options)
         self._ways = [(options, as_it_stands) for as_it_stands in (False, True) for options in all_options]
 
-    def conclude(
-        self, variant: Variant, proof: Proof, value: Any, tensors: Sequence[Tensor], shelf: Shelf, rehearsing: bool
-    ) -> str:
+    def conclude(self, variant: Variant, proof: Proof, value: Any, tensors: Sequence[Tensor], shelf: Shelf) -> str:
         """Converts or compares until the variant has done one more step, or is refused; the code of the refusal.
 
         Args:
@@ -104,7 +102,6 @@ class Attempts:
             value: eager's answer to it.
             tensors: those that may stand in the answer by identity: the call's, and the model's.
             shelf: where the variant is.
-            rehearsing: whether a conversion is tried in a child first.
         """
         answer, expected = Answer.of(value, tensors)
         if not expected:
@@ -112,7 +109,7 @@ class Attempts:
         elif variant.answer is not None and variant.answer.structure != answer.structure:
             variant.refuse("structure", "the structure of its answer changes from call to call")
         else:
-            self._conclude(variant, answer, proof.kept, expected, shelf, rehearsing)
+            self._conclude(variant, answer, proof.kept, expected, shelf)
         return variant.refusal
 
     def _conclude(
@@ -122,10 +119,9 @@ class Attempts:
         inputs: Sequence[Tensor],
         expected: Sequence[Tensor],
         shelf: Shelf,
-        rehearsing: bool,
     ) -> None:
         while True:
-            verdict = self._step(variant, answer, inputs, expected, rehearsing and shelf.rehearses(variant))
+            verdict = self._step(variant, answer, inputs, expected, shelf.rehearses(variant))
             if not verdict.code:
                 return
             dynamic = any(-1 in shape for shape in variant.shapes)
@@ -136,7 +132,7 @@ class Attempts:
                 if following is None or following.state in (State.SERVING, State.REFUSED):
                     return
                 variant = following
-            elif dynamic and rehearsing:
+            elif dynamic and not variant.tried:
                 shelf.make_static(variant, inputs)
             else:
                 way = self._after((variant.options, variant.straight), verdict.code)

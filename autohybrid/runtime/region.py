@@ -30,10 +30,12 @@ from autohybrid.runtime.signature import Shapes, admitted_shapes
 from autohybrid.runtime.straight import OtherPath
 from autohybrid.runtime.switch import eager_inside, switched_off
 from autohybrid.runtime.variant import Recipe, State, Variant
-from autohybrid.structure import Structure, Tensor, flatten, signature
+from autohybrid.structure import Structure, Tensor, flatten
 
 PERMANENT = frozenset({"state", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
+
+_NO_AMP = paddle.base.core.AmpLevel.O0
 
 _CALM_AFTER = 2
 _MOST_CALM = 8
@@ -185,7 +187,7 @@ class Region:
             return off
         if in_to_static_mode():
             return "called while being traced"
-        if str(framework._dygraph_tracer()._amp_level) != "AmpLevel.O0":
+        if framework._dygraph_tracer()._amp_level != _NO_AMP:
             return "automatic mixed precision"
         snapshot = self._snapshot
         if snapshot is None:
@@ -256,7 +258,7 @@ class Region:
             self._calm = min(max(0, self._refreshes - _CALM_AFTER), _MOST_CALM)
 
     def _variant_for(self, structure: Structure, tensors: Sequence[Tensor]) -> Variant | str:
-        key = (structure, signature(tensors))
+        key = (structure, tuple([tensor.dtype for tensor in tensors]), tuple([len(tensor.shape) for tensor in tensors]))
         variant = self._shelf.fitting(key, tensors)
         if variant is not None:
             variant.last_used = self._number
@@ -318,7 +320,7 @@ class Region:
         with self._counting:
             self.hybrid_calls += 1
         variant.served = True
-        return answer.rebuild(outputs, self._known(tensors))
+        return answer.rebuild(outputs, self._known(tensors) if answer.hands_on_state(len(tensors)) else tensors)
 
     def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""
@@ -388,9 +390,7 @@ class Region:
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(tensors), tensors, value)
-            code = self._attempts.conclude(
-                variant, proof, value, self._known(tensors), self._shelf, self._admitted is None
-            )
+            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         return value

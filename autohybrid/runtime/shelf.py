@@ -16,7 +16,8 @@ from autohybrid.runtime.signature import Shapes, fits, merged
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, constants, holds_tensors, map_constants
 
-Key: TypeAlias = "tuple[Structure, tuple[tuple[str, int], ...]]"
+Key: TypeAlias = "tuple[Structure, tuple[Any, ...], tuple[int, ...]]"
+"""A call's structure, and the dtypes and ranks of its Tensors."""
 
 MAX_KEYS = 256
 """Argument structures, and calls without a conversion, that are remembered at all."""
@@ -84,6 +85,7 @@ class Shelf:
             arguments = map_constants(key[0], _own)
             made = Variant(self._recipe, arguments, shapes or self._shapes_for(entry, tensors, exact))
             made.patience = self._policies.conversion_seconds
+            made.tried = shapes is not None
             made.last_used = number
             kin = _alive(entry.variants)
             if kin:
@@ -107,7 +109,7 @@ class Shelf:
                 return None
             made = Variant(self._recipe, variant.arguments, variant.shapes)
             made.patience, made.last_used = variant.patience, variant.last_used
-            made.options, made.straight = variant.options, True
+            made.options, made.straight, made.tried = variant.options, True, variant.tried
             entry.variants.append(made)
             return made
 
@@ -153,7 +155,12 @@ class Shelf:
 
     def rehearses(self, variant: Variant) -> bool:
         """Whether a conversion is to be tried in a child first."""
-        return variant.state is State.NEW and self._policies.isolation == "fork" and rehearsal.possible()
+        return (
+            not variant.tried
+            and variant.state is State.NEW
+            and self._policies.isolation == "fork"
+            and rehearsal.possible()
+        )
 
     def make_static(self, variant: Variant, inputs: Sequence[Tensor]) -> None:
         """Gives up dynamic dimensions for the variant's argument structure, and makes it one for these sizes."""

@@ -69,6 +69,7 @@ class Variant:
         conversion_seconds: what the last conversion took.
         options: the engine's options that it is converted with: the recipe's, or a repair of them.
         patience: seconds that a conversion in a child may take.
+        tried: whether a trial has converted just this; otherwise a child of this process does first.
         served: whether it has answered a call.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
         straight: whether the function is traced as it stands, with guards.
@@ -90,6 +91,7 @@ class Variant:
         self.last_used = 0
         self.served = False
         self.patience = 0.0
+        self.tried = False
         self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.busy = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,11 @@ def numbers(*shape: int, seed: int = 0, dtype: str = "float32") -> Any:
 
 def calls(*shape: int, times: int = 4, **keywords: Any) -> list[Step]:
     """Calls with one Tensor of that shape, each time other values."""
-    return [lambda model, seed=seed: model(numbers(*shape, seed=seed), **keywords) for seed in range(times)]
+
+    def call(seed: int, model: Any) -> Any:
+        return model(numbers(*shape, seed=seed), **keywords)
+
+    return [functools.partial(call, seed) for seed in range(times)]
 
 
 def each(*steps: Step, times: int = 4) -> list[Step]:

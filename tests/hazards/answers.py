@@ -61,7 +61,7 @@ class Named(Linear):
         return Point(self.fc(x), 2.5)
 
 
-row("a named tuple", Named, calls(4, 8))
+row("a named tuple output", Named, calls(4, 8))
 
 
 @dataclass
