@@ -109,6 +109,66 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
     return Constant(value, _identity(value))
 
 
+def matched(structure: Structure, value: Any) -> list[Tensor] | None:
+    """What :func:`flatten` takes out of ``value`` if its structure is ``structure``, else None.
+
+    At a part of the price, since nothing is described.
+    """
+    tensors: list[Tensor] = []
+    if not _matches(structure, value, tensors):
+        return None
+    return tensors if len(set(map(id, tensors))) == len(tensors) else None
+
+
+def _matches(structure: Structure, value: Any, tensors: list[Tensor]) -> bool:
+    kind = type(structure)
+    if kind is Slot:
+        return _is_in_slot(structure.index, value, tensors)  # type: ignore[union-attr]
+    if kind is Constant:
+        return _is_constant(structure, value)  # type: ignore[arg-type]
+    if type(value) is not structure.kind:  # type: ignore[union-attr]
+        return False
+    parts = structure.parts  # type: ignore[union-attr]
+    values: Any
+    if kind is Sequence_:
+        values = value
+    elif kind is Mapping:
+        if tuple(value) != structure.keys:  # type: ignore[union-attr]
+            return False
+        values = value.values()
+    else:
+        values = [getattr(value, name) for name in structure.keys]  # type: ignore[union-attr]
+    if len(values) != len(parts):
+        return False
+    for part, inner in zip(parts, values, strict=True):
+        if type(part) is Slot:
+            if not _is_in_slot(part.index, inner, tensors):
+                return False
+        elif not _matches(part, inner, tensors):
+            return False
+    return True
+
+
+def _is_in_slot(index: int, value: Any, tensors: list[Tensor]) -> bool:
+    if index == len(tensors):
+        if isinstance(value, paddle.Tensor):
+            tensors.append(value)
+            return True
+        return False
+    return index < len(tensors) and tensors[index] is value
+
+
+def _is_constant(constant: Constant, value: Any) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind is type(constant.value) and bool(value == constant.value)
+    return not isinstance(value, paddle.Tensor) and bool(_identity(value) == constant.identity)
+
+
+_PLAIN = frozenset({bool, int, str, bytes, type(None)})
+"""Types whose equal values are the same constant."""
+
+
 def _identity(value: Any) -> Any:
     kind = type(value)
     if kind is float:

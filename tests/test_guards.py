@@ -160,7 +160,7 @@ def test_variants_are_bounded_and_idle_ones_make_room(model: Any) -> None:
     _run(model, scale=3, times=60)
     assert len(model.forward.variants) == 2
     assert first not in model.forward.variants
-    assert first._executable is None
+    assert first.executable is None
 
 
 def _reasons(action: Callable[[], Any], model: Any) -> list[str]:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import paddle
+
 from autohybrid.runtime.reach import Reach, own_attributes, reach, saved, still
 from autohybrid.structure import Tensor, content
 
@@ -115,7 +117,8 @@ class Snapshot:
 
 
 def _version(tensors: Sequence[Tensor]) -> int:
-    return sum([tensor.inplace_version for tensor in tensors])
+    # The C method: what the property inplace_version of Paddle's does, at a quarter of its price.
+    return sum(map(paddle.Tensor._inplace_version, tensors))
 
 
 def _members(found: Reach) -> Iterator[int]:

@@ -22,7 +22,7 @@ from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.store import Key, Store, Verified
-from autohybrid.structure import Structure, Tensor, flatten, rebuild
+from autohybrid.structure import Structure, Tensor, flatten, matched, rebuild
 
 
 class Overtaken(Exception):
@@ -98,9 +98,31 @@ class Variant:
         self._conversion: Conversion | None = None
         self._generation = 0
         self._copies = False
+        self._dtypes: list[Any] = []
+        self._sizes: list[list[int]] = []
         self._proofs_left = recipe.proofs
         self._unsettled = 0
         self._outcomes: list[straight.Outcome] = []
+
+    def takes(self, call: Any) -> list[Tensor] | None:
+        """The Tensors of ``(args, kwargs)`` when this is a call that this variant was made for, else None.
+
+        Cheaper than taking the call apart; None doesn't mean that it can't answer.
+        """
+        if self.straight:
+            return None  # which of its kin answers is decided by what the call computes
+        tensors = matched(self.arguments, call)
+        if tensors is None or len(tensors) != len(self._dtypes):
+            return None
+        for tensor, dtype, shape in zip(tensors, self._dtypes, self._sizes, strict=True):
+            if tensor.dtype is not dtype or tensor.shape != shape:
+                return None
+        return tensors
+
+    def note_kind(self, tensors: Sequence[Tensor]) -> None:
+        """Remembers what the Tensors of a call that it serves look like, for :meth:`takes`."""
+        self._sizes = [list(tensor.shape) for tensor in tensors]
+        self._dtypes = [tensor.dtype for tensor in tensors]
 
     @property
     def serves_threads(self) -> bool:
