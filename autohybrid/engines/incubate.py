@@ -19,6 +19,7 @@ from typing import Any
 import paddle
 
 from autohybrid.engines.interface import Request
+from autohybrid.engines.silence import stdout_kept
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -123,7 +124,7 @@ def _contained(onednn: bool) -> Iterator[None]:
 
     home.create_predictor = quiet
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        with stdout_kept(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except BaseException:
