@@ -30,7 +30,7 @@ PROGRAMS = st.builds(
 STEPS = st.lists(st.tuples(CALLS, st.none() | CHANGES), min_size=1, max_size=4)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(PROGRAMS, STEPS)
 def test_random_layers_answer_as_eager_does(program: Program, steps: list[tuple[Call, Change | None]]) -> None:
     with warnings.catch_warnings():

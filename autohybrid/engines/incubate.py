@@ -17,6 +17,7 @@ import paddle
 
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
+from autohybrid.engines.silence import stdout_kept
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -124,7 +125,8 @@ def _quiet(onednn: bool) -> Iterator[None]:
     # A name of the module's own, in front of the builtin: other threads' prints go on.
     home.print = lambda *_, **__: None
     try:
-        yield
+        with stdout_kept():
+            yield
     finally:
         home.create_predictor = original
         del home.print
