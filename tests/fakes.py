@@ -46,6 +46,8 @@ class Honest:
 class Executable:
     """Runs the program of a request in eager mode, without gradients."""
 
+    concurrent = False
+
     def __init__(self, engine: Honest, request: Request) -> None:
         self._engine = engine
         self._request = request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -385,7 +386,7 @@ def test_the_reproduction_of_a_crash_crashes(bad: Path) -> None:
 def test_the_reproduction_of_a_hang_hangs(bad: Path) -> None:
     # It would eat all memory; the limit ends it.
     limited = f"ulimit -v 12000000; exec {sys.executable} {_script_for(bad, 'comprehends', 'timed_out')}"
-    with pytest.raises(commands.subprocess.TimeoutExpired):
+    with pytest.raises(subprocess.TimeoutExpired):
         run(["bash", "-c", limited], bad, seconds=10.0)
 
 
