@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,8 @@ def run_in_terminal(command: Sequence[str | Path], cwd: Path) -> bytes:
     return bytes(written)
 
 
-def interrupted(command: Sequence[str | Path], cwd: Path, after: str) -> Run:
-    """Runs a command in a process group of its own; once it has written ``after``, sends Ctrl-C to the whole group."""
+def interrupted(command: Sequence[str | Path], cwd: Path, lines: int, pause: float = 0.0) -> Run:
+    """Runs a command in a process group of its own; once it has written so many lines, sends Ctrl-C to the group."""
     with subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
@@ -101,7 +102,8 @@ def interrupted(command: Sequence[str | Path], cwd: Path, after: str) -> Run:
         seen = []
         for line in process.stdout:
             seen.append(line)
-            if after in line and len(seen) == 12:
+            if len(seen) == lines:
+                time.sleep(pause)
                 os.killpg(process.pid, signal.SIGINT)
         reading.join()
     return Run(code=process.returncode, out="".join(seen), err=errors[0])
