@@ -35,7 +35,7 @@ OWNERS = {
     "scipy.stats": ["stats.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
-    "msgspec": ["plan/", "report/data.py", "cli/", "observe/script.py", "search/", "store/"],
+    "msgspec": ["plan/", "store/", "report/data.py", "cli/", "observe/script.py", "search/"],
     "paddle": ["structure.py", "device.py", "engines/", "observe/", "runtime/", "search/"],
     "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
 }
