@@ -126,6 +126,13 @@ def test_ctrl_c_ends_the_script_and_leaves_a_report(here: Path) -> None:
     assert not (here / "plan.json").exists()
 
 
+@pytest.mark.parametrize("command", [["profile"], ["run", "--plan", "p.json"]], ids=["profile", "run"])
+def test_a_command_that_is_terminated_leaves_no_process_behind(command: list[str], here: Path) -> None:
+    plan.save(plans.example(), here / "p.json")
+    found = commands.interrupted([*AUTOHYBRID, *command, "endless.py"], here, lines=12, terminated=True)
+    assert found.code == (3 if command[0] == "profile" else 143)
+
+
 @pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="an interrupted search leaves nothing of what was seen and found")
 def test_ctrl_c_ends_the_search_and_leaves_a_report(here: Path) -> None:
