@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,15 @@ def run_in_terminal(command: Sequence[str | Path], cwd: Path) -> bytes:
     return bytes(written)
 
 
-def interrupted(command: Sequence[str | Path], cwd: Path, after: str) -> Run:
-    """Runs a command in a process group of its own; once it has written ``after``, sends Ctrl-C to the whole group."""
+def interrupted(
+    command: Sequence[str | Path], cwd: Path, lines: int, pause: float = 0.0, terminated: bool = False
+) -> Run:
+    """Runs a command in a process group of its own; once it has written so many lines, sends Ctrl-C to the group.
+
+    Args:
+        pause: seconds to wait before that.
+        terminated: send SIGTERM instead, and to the one process only, as a supervisor does.
+    """
     with subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
@@ -98,10 +106,19 @@ def interrupted(command: Sequence[str | Path], cwd: Path, after: str) -> Run:
         assert process.stderr is not None
         reading = threading.Thread(target=lambda stream: errors.append(stream.read()), args=(process.stderr,))
         reading.start()
+        # Whoever is left behind holds our pipes open.
+        last_resort = threading.Timer(90.0, os.killpg, (process.pid, signal.SIGKILL))
+        last_resort.start()
         seen = []
         for line in process.stdout:
             seen.append(line)
-            if after in line and len(seen) == 12:
-                os.killpg(process.pid, signal.SIGINT)
+            if len(seen) == lines:
+                time.sleep(pause)
+                if terminated:
+                    process.terminate()
+                else:
+                    os.killpg(process.pid, signal.SIGINT)
         reading.join()
+        assert last_resort.is_alive(), "a process was left behind"
+        last_resort.cancel()
     return Run(code=process.returncode, out="".join(seen), err=errors[0])

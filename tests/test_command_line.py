@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_progress_is_quiet_when_stderr_is_no_terminal(here: Path) -> None:
     assert run(_dry("echo.py"), here).error_lines == []
 
 
-@pytest.mark.parametrize(("code", "told"), [("0", 0), ("7", 3), ("-1", 3), ("told why", 3)])
+@pytest.mark.parametrize(("code", "told"), [("0", 0), ("-1", 3), ("told why", 3)])
 def test_an_exit_code_of_the_scripts_own_is_told(code: str, told: int, here: Path) -> None:
     alone = run([*PYTHON, "echo.py", "--exit", code], here)
     found = autohybrid("profile", "--dry-run", "-o", "p.json", "echo.py", "--exit", code, cwd=here)
@@ -117,12 +118,36 @@ def test_a_script_that_raises_is_reported_as_the_scripts_failure(here: Path) -> 
 
 
 def test_ctrl_c_ends_the_script_and_leaves_a_report(here: Path) -> None:
-    found = commands.interrupted([*AUTOHYBRID, "profile", "endless.py"], here, after="called")
+    found = commands.interrupted([*AUTOHYBRID, "profile", "endless.py"], here, lines=12)
     assert found.code == 130
     assert "KeyboardInterrupt" in found.err
     assert "Linear" in found.out
     assert "Ranked only" in found.out
     assert not (here / "plan.json").exists()
+
+
+@pytest.mark.parametrize("command", [["profile"], ["run", "--plan", "p.json"]], ids=["profile", "run"])
+def test_a_command_that_is_terminated_leaves_no_process_behind(command: list[str], here: Path) -> None:
+    plan.save(plans.example(), here / "p.json")
+    found = commands.interrupted([*AUTOHYBRID, *command, "endless.py"], here, lines=12, terminated=True)
+    assert found.code == (3 if command[0] == "profile" else 143)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="an interrupted search leaves nothing of what was seen and found")
+def test_ctrl_c_ends_the_search_and_leaves_a_report(here: Path) -> None:
+    command = [*AUTOHYBRID, "profile", "bad_conversions.py"]
+    found = commands.interrupted(command, here, lines=4, pause=4.0)
+    assert found.code == 130
+    assert "Mixed" in found.out
+
+
+def test_an_interrupted_search_ends_with_the_code_for_it_and_writes_nothing(here: Path) -> None:
+    command = [*AUTOHYBRID, "profile", "bad_conversions.py"]
+    found = commands.interrupted(command, here, lines=4, pause=4.0)
+    assert found.code == 130
+    assert not (here / "plan.json").exists()
+    assert not any("Traceback" in line for line in found.error_lines)
 
 
 # What is wrong is said in a line, with what to do about it.
@@ -198,7 +223,6 @@ def test_an_existing_plan_is_not_overwritten_and_the_script_not_run(here: Path) 
 def test_a_plan_is_overwritten_only_by_a_plan(here: Path) -> None:
     place = here / "plan.json"
     place.write_text("mine")
-    assert autohybrid("profile", "--force", "idle.py", cwd=here).code == 3
     assert autohybrid("profile", "--force", "--budget", "1", "raising.py", cwd=here).code == 3
     assert place.read_text() == "mine"
     assert autohybrid("profile", "--dry-run", "--force", "-o", "plan.json", "echo.py", cwd=here).code == 0
@@ -307,8 +331,8 @@ def test_a_script_answers_the_same_with_its_plan_and_says_so_on_stderr_only(heal
     numbers = [[json.loads(line) for line in each.out.splitlines()] for each in (alone, found)]
     assert len(numbers[0]) == len(numbers[1]) == 8
     assert all(abs(a - b) < 2e-3 for one, other in zip(*numbers, strict=True) for a, b in zip(one, other, strict=True))
-    row = next(line.split() for line in found.err.splitlines() if " hybrid " in line and "incubate" in line)
-    assert int(row[-1 - row[::-1].index("hybrid") + 1] if row[-1] == "hybrid" else row[row.index("hybrid") + 1]) > 0
+    rows = [line.split() for line in found.err.splitlines()]
+    assert any(int(row[row.index("hybrid") + 1]) > 0 for row in rows if "hybrid" in row[:-1] and row[0] != "region")
 
 
 @pytest.mark.slow
@@ -348,7 +372,8 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which the script with the bad conversions was profiled."""
     directory = tmp_path_factory.mktemp("bad")
     shutil.copy(SCRIPTS / "bad_conversions.py", directory)
-    found = autohybrid("profile", "--budget", "40", "--report", "report.txt", "bad_conversions.py", cwd=directory)
+    words = ["--engine", "incubate", "--budget", "40", "--report", "report.txt"]
+    found = autohybrid("profile", *words, "bad_conversions.py", cwd=directory)
     assert found.code == 0, found.err
     alone = run([*PYTHON, "bad_conversions.py"], directory)
     assert found.out == alone.out
@@ -385,7 +410,7 @@ def test_the_reproduction_of_a_crash_crashes(bad: Path) -> None:
 def test_the_reproduction_of_a_hang_hangs(bad: Path) -> None:
     # It would eat all memory; the limit ends it.
     limited = f"ulimit -v 12000000; exec {sys.executable} {_script_for(bad, 'comprehends', 'timed_out')}"
-    with pytest.raises(commands.subprocess.TimeoutExpired):
+    with pytest.raises(subprocess.TimeoutExpired):
         run(["bash", "-c", limited], bad, seconds=10.0)
 
 
@@ -406,7 +431,8 @@ from autohybrid import plan
 model = bad_conversions.made()
 before = [sorted(sub.__dict__) for sub in model.sublayers(include_self=True)]
 sums = bad_conversions.call(model)
-made = autohybrid.profile(bad_conversions.call, model, options=autohybrid.Options(budget=40.0))
+options = autohybrid.Options(budget=40.0, engines=("incubate",))
+made = autohybrid.profile(bad_conversions.call, model, options=options)
 assert [sorted(sub.__dict__) for sub in model.sublayers(include_self=True)] == before, "the model was touched"
 assert bad_conversions.call(model) == sums
 plan.save(made, "notebook.json")

@@ -62,7 +62,7 @@ def test_a_broken_field_is_refused_by_its_name(name: str) -> None:
     assert field in caught.value.problem
     assert "p.json" in caught.value.problem
     assert caught.value.remedy
-    assert caught.value.exit_code == ExitCode.PLAN == 4
+    assert int(caught.value.exit_code) == 4
 
 
 @pytest.mark.parametrize("name", BREAKS)

@@ -14,7 +14,7 @@ import fakes
 import paddle
 import paddle.nn.functional as F
 import pytest
-from answers import alike, of_eager
+from answers import alike, of_eager, warm
 from conftest import Convert
 from paddle import nn
 from paddle.base import framework
@@ -306,6 +306,35 @@ def test_a_result_that_is_kept_survives_the_next_call(convert: Convert) -> None:
     for x, answer in zip(inputs, answers, strict=True):
         assert alike(answer, of_eager(layer, x))
     assert region.hybrid_calls == 6
+
+
+class Averaging(nn.Layer):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(3, 4, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(x).mean([2, 3])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Plain,
+        pytest.param(
+            Averaging, marks=pytest.mark.xfail(strict=True, reason="Paddle prints ReduceMeanCheckIfOneDNNSupport")
+        ),
+    ],
+)
+def test_a_conversion_writes_nothing_to_stdout(
+    kind: type[nn.Layer], convert: Convert, capfd: pytest.CaptureFixture[str]
+) -> None:
+    layer = kind()
+    layer.eval()
+    region = convert(layer)
+    x = _x(2, 3, 8, 8) if kind is Averaging else X
+    warm(layer, region, x)
+    assert capfd.readouterr().out == ""
 
 
 def test_an_engine_that_reuses_its_buffer_spoils_no_result(convert: Convert) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fakes import Honest
 from paddle import nn
 
-from autohybrid import engines
+from autohybrid import engines, plan
 from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.search import sampling, search
@@ -44,7 +44,7 @@ def _converted(speedup: float = 3.0, twins: list[str] | None = None) -> Finished
         outputs=None,
         training_mode="eager",
         equality=plans.EQUALITY,
-        samples=plans.plan.Samples(eager=[speedup] * 12, hybrid=[1.0] * 12),
+        samples=plan.Samples(eager=[speedup] * 12, hybrid=[1.0] * 12),
         conversion_seconds=0.1,
         extra_memory=0,
         twins=twins or [],

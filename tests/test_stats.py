@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autohybrid.stats import Comparison, amdahl_ceiling, combine, compare, median
+from autohybrid.stats import Comparison, Verdict, amdahl_ceiling, combine, compare, median
 
 
 def _noisy(generator: np.random.Generator, seconds: float, pairs: int) -> list[float]:
@@ -93,7 +93,7 @@ def test_the_limits_hold_the_true_ratio_as_often_as_they_say() -> None:
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(1.5, "faster"), (3.0, "faster"), (0.6, "slower")])
-def test_a_clear_difference_is_found(gain: float, verdict: str) -> None:
+def test_a_clear_difference_is_found(gain: float, verdict: Verdict) -> None:
     generator = np.random.default_rng(2)
     verdicts = [compare(_noisy(generator, gain, 20), _noisy(generator, 1.0, 20)).verdict(1.05) for _ in range(300)]
     assert verdicts.count(verdict) >= 0.95 * 300

@@ -55,12 +55,14 @@ def start(job: Job, directory: Path) -> subprocess.Popen[bytes]:
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for it; Ctrl-C is its business (the terminal sends it to both)."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Waits for it; Ctrl-C is its business (the terminal sends it to both), a request to terminate is handed on."""
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return process.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def outcome_in(directory: Path) -> Outcome | None:

@@ -6,12 +6,19 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
 def stdout_kept() -> Iterator[None]:
-    """Sends what is printed below Python to stderr: some passes name the operators that they look at."""
+    """Sends what is printed below Python to stderr: some passes name the operators that they look at.
+
+    Not while other Python threads run, whose own output would go astray.
+    """
+    if threading.active_count() > 1:
+        yield
+        return
     flush = ctypes.CDLL(None).fflush
     _flushed(flush)
     try:
