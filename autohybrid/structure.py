@@ -126,18 +126,19 @@ def _matches(structure: Structure, value: Any, tensors: list[Tensor]) -> bool:
         return _is_in_slot(structure.index, value, tensors)  # type: ignore[union-attr]
     if kind is Constant:
         return _is_constant(structure, value)  # type: ignore[arg-type]
-    if type(value) is not structure.kind:  # type: ignore[union-attr]
+    nested: Any = structure
+    if type(value) is not nested.kind:
         return False
-    parts = structure.parts  # type: ignore[union-attr]
+    parts = nested.parts
     values: Any
     if kind is Sequence_:
         values = value
     elif kind is Mapping:
-        if tuple(value) != structure.keys:  # type: ignore[union-attr]
+        if tuple(value) != nested.keys:
             return False
         values = value.values()
     else:
-        values = [getattr(value, name) for name in structure.keys]  # type: ignore[union-attr]
+        values = [getattr(value, name) for name in nested.keys]
     if len(values) != len(parts):
         return False
     for part, inner in zip(parts, values, strict=True):
