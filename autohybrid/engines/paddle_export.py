@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import threading
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -40,12 +41,40 @@ def contained() -> Iterator[None]:
     To be entered with :data:`conversion_lock` held.
     """
     try:
-        with _tracer_of_this_thread_only(), warnings.catch_warnings():
+        with _tracer_of_this_thread_only(), _one_stack_for_all(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except BaseException:
         forget_failed_program()
         raise
+
+
+@contextlib.contextmanager
+def _one_stack_for_all() -> Iterator[None]:
+    """Gives Paddle the same list for the Python stack of every operator that it traces.
+
+    For each operator Paddle calls ``traceback.extract_stack`` and never gives back the list that it gets: some 100 KB
+    for each conversion of a small model. One list, filled anew each time, can only be lost once.
+    """
+    original = traceback.extract_stack
+    thread = threading.get_ident()
+
+    def extracted(*args: Any, **kwargs: Any) -> traceback.StackSummary:
+        found = original(*args, **kwargs)
+        if threading.get_ident() != thread:
+            return found
+        _shared_stack[:] = found
+        return _shared_stack
+
+    traceback.extract_stack = extracted
+    try:
+        yield
+    finally:
+        traceback.extract_stack = original
+        _shared_stack.clear()
+
+
+_shared_stack = traceback.StackSummary()
 
 
 def forget_failed_program() -> None:
