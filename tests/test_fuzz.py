@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from hazards.fuzz import Call, Change, Program, first_difference
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 _arguments = st.fixed_dictionaries(
@@ -30,7 +30,9 @@ PROGRAMS = st.builds(
 STEPS = st.lists(st.tuples(CALLS, st.none() | CHANGES), min_size=1, max_size=4)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(PROGRAMS, STEPS)
 def test_random_layers_answer_as_eager_does(program: Program, steps: list[tuple[Call, Change | None]]) -> None:
     with warnings.catch_warnings():
