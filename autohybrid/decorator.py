@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import paddle
 
-from autohybrid import engines
+from autohybrid import engines, store
 from autohybrid.engines import Engine
 from autohybrid.errors import ConversionError, UsageError
 from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL, Tolerance
@@ -23,6 +25,7 @@ from autohybrid.runtime.parameters import Parameters
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe
+from autohybrid.store import Store
 
 DEFAULT_PROOFS = 2
 
@@ -45,7 +48,7 @@ def inference(
     delete_pass_lists: list[str] | None = None,
     skip_prune_program: bool = False,
     *,
-    engine: str = "incubate",
+    engine: str | None = None,
     verify: int = DEFAULT_PROOFS,
     rtol: float | None = None,
     atol: float | None = None,
@@ -64,8 +67,10 @@ def inference(
 
     Args:
         function: a Layer, a method, or None when used as a decorator with parentheses.
-        cache_static_model: whether a later process may take up the converted program.
-        save_model_dir: where converted programs are kept; None for a place of our own.
+        cache_static_model: whether converted programs are kept in a store, where a later process finds them: by code,
+            weights, arguments, options, device and versions, so never old ones.
+        save_model_dir: the directory of that store, and then programs are kept whether or not they are looked for;
+            None for the user's cache.
         memory_pool_init_size_mb: the predictor's memory pool on a GPU, in MiB.
         precision_mode: ``"float32"``; on a GPU also ``"float16"`` and ``"bfloat16"``.
         switch_ir_optim: whether the graph is optimised.
@@ -79,7 +84,8 @@ def inference(
         exp_enable_use_cutlass: whether CUTLASS kernels are used; needs a GPU.
         delete_pass_lists: passes not to run; None for Paddle's two defaults.
         skip_prune_program: whether the whole program is kept. Ours always is: pruning refuses unused inputs.
-        engine: what converts, by name.
+        engine: what converts, by name; None for ``predictor``, or for ``incubate`` where a parameter is asked for that
+            only Paddle's wrapper has.
         verify: calls whose answers are compared with eager's before a conversion takes over (at least 0).
         rtol: by how much of itself a value may differ, 1e-3 by default (1e-2 in lower precision).
         atol: by how much of its Tensor's largest value it may differ besides, 1e-5 by default (1e-3).
@@ -109,17 +115,18 @@ def inference(
         skip_prune_program=skip_prune_program,
     )
     parameters.check()
+    name = engine or parameters.engine()
+    options = parameters.options_for(name)
     lower = precision_mode != "float32" or (with_trt and trt_precision_mode != "float32")
     settings = _Settings(
-        engine=_usable(engine, parameters.options()),
-        options=parameters.options(),
+        engine=_usable(name, options),
+        options=options,
         tolerance=Tolerance(
             rtol=rtol if rtol is not None else (1e-2 if lower else DEFAULT_RTOL),
             atol=atol if atol is not None else (1e-3 if lower else DEFAULT_ATOL),
         ),
         verify=verify,
-        directory=None if save_model_dir is None else str(save_model_dir),
-        cached=cache_static_model,
+        store=_store(save_model_dir, cache_static_model),
         policies=Policies(
             on_miss=on_miss,
             on_weights=on_weights,
@@ -130,6 +137,12 @@ def inference(
         ),
     )
     return settings.wrap if function is None else settings.wrap(function)
+
+
+def _store(directory: str | os.PathLike[str] | None, cached: bool) -> Store | None:
+    if directory is not None:
+        return Store(Path(directory), reads=cached)
+    return store.default() if cached else None
 
 
 def _usable(name: str, options: dict[str, Any]) -> Engine:
@@ -152,8 +165,7 @@ class _Settings:
     options: dict[str, Any]
     tolerance: Tolerance
     verify: int
-    directory: str | None
-    cached: bool
+    store: Store | None
     policies: Policies
 
     def wrap(self, function: Any) -> Any:
@@ -195,8 +207,7 @@ class _Settings:
                 options=self.options,
                 tolerance=self.tolerance,
                 proofs=self.verify,
-                directory=self.directory,
-                cached=self.cached,
+                store=self.store,
             ),
             admitted=None,
             training_mode="ask",

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,7 +199,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Any) -> None:
     settings, why = _REFUSED[name]
     with pytest.raises(UsageError, match=why):
-        autohybrid.inference(model, **settings)
+        autohybrid.inference(model, isolation="none", **settings)
     with pytest.raises(UsageError, match=why):
         autohybrid.inference(**settings)
     assert "forward" not in model.__dict__
@@ -219,7 +219,7 @@ def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Any)
 )
 def test_what_can_be_had_still_answers_rightly(settings: dict[str, Any], model: Any) -> None:
     expected = _run(model)
-    autohybrid.inference(model, **settings)
+    autohybrid.inference(model, isolation="none", **settings)
     assert _close(_run(model), expected)
     assert _hybrid(model)
 
@@ -232,9 +232,49 @@ def test_named_passes_reach_the_engine(model: Any) -> None:
     assert "constant_folding_pass" in model.forward.recipe.options["deleted_passes"]
 
 
-def test_directory_and_cache_reach_the_recipe(model: Any, tmp_path: Any) -> None:
-    autohybrid.inference(model, save_model_dir=str(tmp_path), cache_static_model=True)
-    assert (model.forward.recipe.directory, model.forward.recipe.cached) == (str(tmp_path), True)
+def _note(build: Callable[[], Any], **settings: Any) -> str:
+    """What the store did for a new instance of a model with the same weights."""
+    paddle.seed(0)
+    model = build()
+    model.eval()
+    autohybrid.inference(model, isolation="none", **settings)
+    for seed in range(3):
+        model(numbers(2, 4, seed=seed))
+    note: str = model.forward.variants[0].store_note
+    autohybrid.restore(model)
+    return note
+
+
+def test_a_cached_program_is_found_again_but_never_with_other_weights(tmp_path: Any) -> None:
+    def build() -> Any:
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+
+    def other() -> Any:
+        model = build()
+        model[0].weight.set_value(model[0].weight * 2)
+        return model
+
+    kept = {"save_model_dir": str(tmp_path / "kept"), "cache_static_model": True}
+    assert _note(build, **kept).startswith("stored")
+    assert _note(build, **kept) == "from the store"
+    assert "weights" in _note(other, **kept)
+
+
+def test_a_directory_without_the_cache_keeps_programs_and_finds_none(tmp_path: Any) -> None:
+    def build() -> Any:
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+
+    for _ in range(2):
+        assert _note(build, save_model_dir=str(tmp_path / "kept")).startswith("stored")
+    assert list((tmp_path / "kept").rglob("*.pdiparams"))
+
+
+def test_a_parameter_that_only_the_wrapper_has_chooses_the_wrapper(model: Any) -> None:
+    autohybrid.inference(model)
+    assert model.forward.recipe.engine.name == "predictor"
+    autohybrid.restore(model)
+    autohybrid.inference(model, switch_ir_debug=True)
+    assert model.forward.recipe.engine.name == "incubate"
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

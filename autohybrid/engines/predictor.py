@@ -131,7 +131,7 @@ class PredictorEngine:
         executable = PredictorExecutable(directory, request.options, len(request.inputs), owned=owned)
         try:
             # Many faults show only when it runs.
-            with conversion_lock:
+            with conversion_lock, stdout_kept():
                 executable.run(request.inputs)
         except Exception as error:
             executable.close()
@@ -197,7 +197,7 @@ class PredictorExecutable:
 
     def _made(self) -> _Predictor:
         config = configured(self._directory, self._options)
-        with stdout_kept(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Predictor(inference.create_predictor(config), self._inputs)
 

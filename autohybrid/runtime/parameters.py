@@ -13,6 +13,14 @@ from autohybrid.errors import UsageError
 WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
 """What Paddle's wrapper deletes when it is told nothing; not every build has them."""
 
+_IN_PREDICTOR = {
+    "deleted_passes": "deleted_passes",
+    "memory_pool_init_size_mb": "memory_pool_mb",
+    "precision_mode": "precision",
+    "switch_ir_optim": "ir_optim",
+}
+"""What the predictor engine calls the wrapper's parameters; others only the wrapper has."""
+
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -47,6 +55,15 @@ class Parameters:
             deleted += [name for name in optimising_passes() if name not in deleted]
             chosen["switch_ir_optim"] = False
         return {**chosen, "deleted_passes": deleted} if deleted else chosen
+
+    def engine(self) -> str:
+        """The engine that can do what was asked for: ``predictor``, else Paddle's own wrapper."""
+        return "predictor" if set(self.options()) <= set(_IN_PREDICTOR) else "incubate"
+
+    def options_for(self, engine: str) -> dict[str, Any]:
+        """:meth:`options` by the names that an engine knows them by."""
+        names = _IN_PREDICTOR if engine == "predictor" else {}
+        return {names.get(name, name): value for name, value in self.options().items()}
 
     def check(self) -> None:
         """Raises ``UsageError`` for the first parameter that can't be had here, saying why."""

@@ -41,8 +41,7 @@ class Recipe:
     """How a region is converted and judged: everything but the call itself.
 
     Attributes:
-        directory: where the caller wants converted programs to be kept; None for a place of our own.
-        cached: whether a later process may take them up again.
+        store: where converted programs are kept for later processes, or None.
     """
 
     layer: Any
@@ -52,8 +51,6 @@ class Recipe:
     tolerance: Tolerance
     proofs: int
     store: Store | None = None
-    directory: str | None = None
-    cached: bool = False
 
 
 class Variant:

@@ -54,20 +54,24 @@ class Stored:
 
 
 class Store:
-    """Artifacts below ``root``, at most ``limit`` bytes of them.
+    """Artifacts below ``root``, at most ``limit`` bytes of them; only written, never found, without ``reads``.
 
     Raises:
         SetupError: ``root`` belongs to somebody else, or others may write to it, or it can't be made.
     """
 
-    def __init__(self, root: Path, *, limit: int = DEFAULT_SIZE) -> None:
+    def __init__(self, root: Path, *, limit: int = DEFAULT_SIZE, reads: bool = True) -> None:
         self.root = root / f"v{FORMAT}"
         self.limit = limit
+        self.reads = reads
         for directory in (root, self.root):
             _own(directory)
 
     def find(self, key: Key) -> Stored | None:
         """The entry for ``key`` if it is there, complete, and unaltered; counts as a use."""
+        return self._opened(key) if self.reads else None
+
+    def _opened(self, key: Key) -> Stored | None:
         directory = self._place(key)
         try:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -89,6 +93,8 @@ class Store:
 
     def why_missing(self, key: Key) -> str:
         """In words, why :meth:`find` found nothing: the fields in which the nearest entry of the region differs."""
+        if not self.reads:
+            return "nothing was looked for"
         if self._place(key).exists():
             return "the entry is incomplete or was altered"
         nearest: list[str] | None = None
@@ -138,7 +144,7 @@ class Store:
             # Another process, that had lost patience, was faster.
             (stage / ENTRY).unlink(missing_ok=True)
             return None
-        stored = self.find(key)
+        stored = self._opened(key)
         self._evict()
         return stored
 
