@@ -199,7 +199,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Any) -> None:
     settings, why = _REFUSED[name]
     with pytest.raises(UsageError, match=why):
-        autohybrid.inference(model, isolation="none", **settings)
+        autohybrid.inference(model, **settings)
     with pytest.raises(UsageError, match=why):
         autohybrid.inference(**settings)
     assert "forward" not in model.__dict__
@@ -219,7 +219,7 @@ def test_what_cannot_be_had_here_is_refused_when_wrapping(name: str, model: Any)
 )
 def test_what_can_be_had_still_answers_rightly(settings: dict[str, Any], model: Any) -> None:
     expected = _run(model)
-    autohybrid.inference(model, isolation="none", **settings)
+    autohybrid.inference(model, **settings)
     assert _close(_run(model), expected)
     assert _hybrid(model)
 
