@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autohybrid.decorator import inference
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
     from autohybrid.runtime.attach import Status, applied, apply, restore, status
-    from autohybrid.runtime.region import eager
+    from autohybrid.runtime.switch import eager
+    from autohybrid.runtime.upkeep import refresh, warmup
     from autohybrid.search.options import Options
 
 __version__ = "0.1.0"
@@ -25,11 +27,14 @@ __all__ = [
     "applied",
     "apply",
     "eager",
+    "inference",
     "load",
     "profile",
+    "refresh",
     "restore",
     "save",
     "status",
+    "warmup",
 ]
 
 _HOMES = {
@@ -37,12 +42,15 @@ _HOMES = {
     "Status": "autohybrid.runtime.attach",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
-    "eager": "autohybrid.runtime.region",
+    "eager": "autohybrid.runtime.switch",
+    "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
+    "refresh": "autohybrid.runtime.upkeep",
     "restore": "autohybrid.runtime.attach",
     "save": "autohybrid.plan",
     "status": "autohybrid.runtime.attach",
+    "warmup": "autohybrid.runtime.upkeep",
 }
 
 

@@ -74,6 +74,10 @@ Structure: TypeAlias = "Slot | Constant | Sequence_ | Mapping | Record"
 _VALUE_TYPES = (bool, int, str, bytes, complex, type(None), type(Ellipsis), slice, paddle.dtype, np.dtype, type)
 
 
+_SLOTS = tuple([Slot(index) for index in range(64)])
+"""Made once: a region takes its arguments apart at every call."""
+
+
 def flatten(value: Any) -> tuple[list[Tensor], Structure]:
     """Takes the Tensors out of ``value``.
 
@@ -91,7 +95,7 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         if index is None:
             index = places[id(value)] = len(tensors)
             tensors.append(value)
-        return Slot(index)
+        return _SLOTS[index] if index < len(_SLOTS) else Slot(index)
     kind = type(value)
     if kind is tuple or kind is list or (isinstance(value, tuple) and hasattr(kind, "_fields")):
         return Sequence_(kind, tuple([_take_apart(part, tensors, places) for part in value]))
@@ -103,6 +107,67 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         parts = tuple([_take_apart(getattr(value, name), tensors, places) for name in names])
         return Record(kind, names, parts)
     return Constant(value, _identity(value))
+
+
+def matched(structure: Structure, value: Any) -> list[Tensor] | None:
+    """What :func:`flatten` takes out of ``value`` if its structure is ``structure``, else None.
+
+    At a part of the price, since nothing is described.
+    """
+    tensors: list[Tensor] = []
+    if not _matches(structure, value, tensors):
+        return None
+    return tensors if len(set(map(id, tensors))) == len(tensors) else None
+
+
+def _matches(structure: Structure, value: Any, tensors: list[Tensor]) -> bool:
+    kind = type(structure)
+    if kind is Slot:
+        return _is_in_slot(structure.index, value, tensors)  # type: ignore[union-attr]
+    if kind is Constant:
+        return _is_constant(structure, value)  # type: ignore[arg-type]
+    nested: Any = structure
+    if type(value) is not nested.kind:
+        return False
+    parts = nested.parts
+    values: Any
+    if kind is Sequence_:
+        values = value
+    elif kind is Mapping:
+        if tuple(value) != nested.keys:
+            return False
+        values = value.values()
+    else:
+        values = [getattr(value, name) for name in nested.keys]
+    if len(values) != len(parts):
+        return False
+    for part, inner in zip(parts, values, strict=True):
+        if type(part) is Slot:
+            if not _is_in_slot(part.index, inner, tensors):
+                return False
+        elif not _matches(part, inner, tensors):
+            return False
+    return True
+
+
+def _is_in_slot(index: int, value: Any, tensors: list[Tensor]) -> bool:
+    if index == len(tensors):
+        if isinstance(value, paddle.Tensor):
+            tensors.append(value)
+            return True
+        return False
+    return index < len(tensors) and tensors[index] is value
+
+
+def _is_constant(constant: Constant, value: Any) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind is type(constant.value) and bool(value == constant.value)
+    return not isinstance(value, paddle.Tensor) and bool(_identity(value) == constant.identity)
+
+
+_PLAIN = frozenset({bool, int, str, bytes, type(None)})
+"""Types whose equal values are the same constant."""
 
 
 def _identity(value: Any) -> Any:
@@ -119,7 +184,7 @@ def _identity(value: Any) -> Any:
         return (kind, value.tobytes())
     if isinstance(value, (frozenset, range)):
         return (kind, value)
-    return Opaque(value)
+    return (Opaque(value), content(value))
 
 
 class Opaque:
@@ -135,6 +200,64 @@ class Opaque:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+_CONTENT_DEPTH = 4
+_CONTENT_LENGTH = 256
+
+
+def content(value: Any, depth: int = _CONTENT_DEPTH) -> Any:
+    """What a value says, as something hashable: two equal contents mean that nothing was changed in between.
+
+    Plain values by type and value; lists, tuples, dicts, sets and the attributes of objects by their parts, down to a
+    certain depth; Tensors by identity and in-place version; everything else by identity.
+    """
+    kind = type(value)
+    if kind in (bool, int, str, bytes, type(None)):
+        return (kind, value)
+    if kind is float:
+        return (float, struct.pack("d", value))
+    if isinstance(value, paddle.Tensor):
+        return (id(value), value.inplace_version)
+    if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= SMALL_ARRAY:
+        return (str(value.dtype), value.shape, value.tobytes())
+    parts = parts_of(value)
+    if parts is None or depth == 0 or len(parts) > _CONTENT_LENGTH:
+        return (kind, id(value))
+    if isinstance(value, (set, frozenset)):
+        return (kind, frozenset([content(part, depth - 1) for part in parts]))
+    names = tuple([repr(name) for name in value]) if isinstance(value, dict) else ()
+    return (kind, names, tuple([content(part, depth - 1) for part in parts]))
+
+
+SMALL_ARRAY = 4096
+"""Bytes up to which the values of a NumPy array kept somewhere are watched."""
+
+
+def parts_of(value: Any) -> list[Any] | None:
+    """What a container or an object of the user's holds; None for what isn't looked into."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    kind = type(value)
+    if kind.__module__.split(".")[0] in _CLOSED or isinstance(value, (type, paddle.nn.Layer)):
+        return None
+    attributes = getattr(value, "__dict__", None)
+    if not isinstance(attributes, dict):
+        return None
+    return [part for pair in attributes.items() for part in pair]
+
+
+_CLOSED = frozenset({"builtins", "paddle", "numpy", "functools", "logging", "threading", "weakref", "autohybrid"})
+
+
+def holds_tensors(value: Any, depth: int = _CONTENT_DEPTH) -> bool:
+    """Whether Tensors or Layers lie somewhere inside a constant, out of reach of :func:`flatten`."""
+    if isinstance(value, (paddle.Tensor, paddle.nn.Layer)):
+        return True
+    parts = parts_of(value) if depth else None
+    return any(holds_tensors(part, depth - 1) for part in parts or ())
 
 
 def rebuild(structure: Structure, tensors: Sequence[Tensor]) -> Any:

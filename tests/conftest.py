@@ -13,6 +13,7 @@ from fakes import Honest
 import autohybrid
 from autohybrid import engines
 from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe
 
@@ -55,7 +56,13 @@ def convert() -> Iterator[Convert]:
             tolerance=changes.pop("tolerance", Tolerance()),
             proofs=changes.pop("proofs", 2),
         )
-        fields = {"path": "", "admitted": None, "previous": layer.__dict__.get("forward"), **changes}
+        fields = {
+            "path": "",
+            "admitted": None,
+            "previous": layer.__dict__.get("forward"),
+            "policies": Policies(on_miss="convert", isolation="none"),
+            **changes,
+        }
         region = Region(recipe=recipe, **fields)
         layer.__dict__["forward"] = region
         converted.append(layer)

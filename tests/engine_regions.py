@@ -12,6 +12,7 @@ from paddle.nn import functional as F
 from autohybrid import engines
 from autohybrid.engines import Engine
 from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.signature import recorded
 from autohybrid.runtime.variant import Recipe, State, Variant
@@ -73,7 +74,8 @@ def region_of(
         proofs=proofs,
         store=store,
     )
-    region = Region(path="", recipe=recipe, admitted=admitted)
+    policies = Policies(on_miss="convert", isolation="none")
+    region = Region(path="", recipe=recipe, admitted=admitted, policies=policies)
     try:
         with paddle.no_grad():
             yield region

@@ -260,7 +260,6 @@ def test_status_prints_as_a_table(model: Model) -> None:
     assert sum(autohybrid.status(model).regions[0].reasons.values()) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a Region holds locks and can't be copied")
 def test_a_deep_copy_answers_with_its_own_weights(model: Model) -> None:
     autohybrid.apply(model, _plan(model, "head"))
     for _ in range(4):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import paddle
-import pytest
 from answers import alike, of_eager
 from conftest import Convert
 from paddle import nn
@@ -80,7 +79,6 @@ def test_two_calls_before_one_backward(convert: Convert) -> None:
     assert alike(got, [x.grad, y.grad])
 
 
-@pytest.mark.xfail(strict=True, reason="gradients aren't part of what a conversion is kept by")
 def test_a_conversion_made_without_gradients_gives_them_when_they_are_wanted(convert: Convert) -> None:
     model = Two()
     convert(model)
@@ -94,7 +92,6 @@ def test_a_conversion_made_without_gradients_gives_them_when_they_are_wanted(con
     assert alike(got, _gradients(model, of_eager(model, *inputs), inputs))
 
 
-@pytest.mark.xfail(strict=True, reason="gradients aren't part of what a conversion is kept by")
 def test_an_input_that_wants_gradients_only_later_gets_them(convert: Convert) -> None:
     model = Two()
     for parameter in model.parameters():
@@ -110,7 +107,6 @@ def test_an_input_that_wants_gradients_only_later_gets_them(convert: Convert) ->
     assert alike(got, [tensor.grad for tensor in inputs])
 
 
-@pytest.mark.xfail(strict=True, reason="the region's backward gives a gradient where Paddle wants None")
 def test_gradients_of_inputs_by_paddle_grad(convert: Convert) -> None:
     model = Two()
     convert(model)
@@ -134,7 +130,6 @@ def test_gradients_of_weights_by_paddle_grad_are_right_or_an_error(convert: Conv
     assert alike(got, expected)
 
 
-@pytest.mark.xfail(strict=True, reason="the region's backward adds to the weights' .grad whoever asked")
 def test_paddle_grad_leaves_the_weights_gradients_alone(convert: Convert) -> None:
     model = Two()
     convert(model)
@@ -145,7 +140,6 @@ def test_paddle_grad_leaves_the_weights_gradients_alone(convert: Convert) -> Non
     assert model.linear.weight.grad is None
 
 
-@pytest.mark.xfail(strict=True, reason="the region's backward gives a gradient where Paddle wants None")
 def test_an_input_that_wants_no_gradient_is_no_obstacle(convert: Convert) -> None:
     model = Two()
     convert(model)

@@ -14,7 +14,7 @@ from typing import Any
 import paddle
 import pytest
 
-from autohybrid.search.isolation import Died, Finished, Forked, InProcess, Raised, Result, Stopped, obstacle
+from autohybrid.isolation import Died, Finished, Forked, InProcess, Raised, Result, Stopped, obstacle
 
 MEMORY = 1 << 30
 

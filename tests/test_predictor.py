@@ -18,9 +18,9 @@ from autohybrid.engines import Request, StorableEngine, predictor
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
 from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
 from autohybrid.errors import ConversionError
+from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.variant import State
-from autohybrid.search.isolation import Finished, Forked
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
 from autohybrid.search.search import Attempt, Findings, Search
 
@@ -119,28 +119,17 @@ def test_the_names_of_tensors_do_not_move_them() -> None:
         assert region.hybrid_calls == 2
 
 
-class Convolved(paddle.nn.Layer):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = paddle.nn.Conv2D(3, 8, 3, padding=1)
-
-    def forward(self, x: Any) -> Any:
-        y = self.conv(x)
-        return y, y.reshape([-1]), x.reshape([-1])
-
-
 def test_results_stay_as_they_are_when_the_next_call_is_made() -> None:
-    layer = Convolved()
-    with region_of(layer, proofs=0) as region:
-        settled(region, paddle.randn([1, 3, 8, 8]))
+    # A convolution's result is a buffer of Paddle's predictor; asked of the executable, for a region may copy as well.
+    layer = paddle.nn.Conv2D(3, 8, 3, padding=1)
+    with region_of(layer) as region:
+        executable = settled(region, paddle.randn([1, 3, 8, 8])).executable
+        assert executable is not None
+        assert executable.concurrent
         x = paddle.randn([1, 3, 8, 8])
-        first = region(x)
-        expected = [tensor.numpy() for tensor in layer(x)]
-        for _ in range(3):
-            region(paddle.randn([1, 3, 8, 8]))
-        x.fill_(0.0)
-        assert region.hybrid_calls >= 4
-        assert all(abs(got.numpy() - wanted).max() < 1e-4 for got, wanted in zip(first, expected, strict=True))
+        (first,) = executable.run([x])
+        executable.run([paddle.randn([1, 3, 8, 8])])
+        assert apart(first, layer(x)) < 1e-4
 
 
 def test_onednn_false_switches_it_off(exported: Path) -> None:

@@ -14,10 +14,10 @@ from fakes import Honest
 from paddle import nn
 
 from autohybrid import engines, plan
+from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.search import sampling, search
 from autohybrid.search.confirm import Confirmation
-from autohybrid.search.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from autohybrid import plan
 from autohybrid.engines.predictor import PredictorEngine
 from autohybrid.errors import ConversionError, SetupError
-from autohybrid.runtime import attach, changes, identity
+from autohybrid.runtime import attach, identity, patches
 from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
 from autohybrid.runtime.conversion import converted
 from autohybrid.runtime.equality import Tolerance
@@ -61,7 +61,8 @@ with region_of(layer, store=Store(Path(sys.argv[2]))) as region:
 
 def other_process(root: Path, *words: str) -> subprocess.Popen[str]:
     script = root.parent / "script.py"
-    script.write_text(_SCRIPT)
+    if not script.exists():
+        script.write_text(_SCRIPT)
     tests = str(Path(__file__).parent)
     command = [sys.executable, str(script), tests, str(root), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -304,10 +305,9 @@ def test_an_entry_that_answers_wrongly_is_removed_and_never_served(
     twin = _twin(layer)
     twin.times = 3
     with region_of(twin, store=store) as region:
-        assert settled(region, x).refusal == "wrong"
+        assert settled(region, x).state is State.SERVING, "traced anew, without the store"
         assert apart(region(x), twin(x)) < 1e-4
-        assert region.hybrid_calls == 0
-    assert entries(store) == []
+    assert all(json.loads((each / "entry.json").read_text())["verified"] is None for each in entries(store))
 
 
 def test_a_record_of_fewer_proofs_or_a_wider_tolerance_does_not_count(store: Store) -> None:
@@ -531,7 +531,7 @@ def test_weights_are_hashed_once_until_one_changes(monkeypatch: pytest.MonkeyPat
         layer.inner.weight.set_value(layer.inner.weight.numpy() + 1)
         assert identity.weights_digest(layer) != first
         assert len(hashed) == 4
-    assert not changes.watching()
+    assert not patches.watching()
     identity.weights_digest(layer)
     assert len(hashed) == 6, "without the patches nothing tells that a weight changed"
 

@@ -17,6 +17,7 @@ import paddle
 
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
+from autohybrid.engines.silence import stdout_kept
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -28,7 +29,8 @@ needed again, ``onednn_placement_pass`` leads to failing upsampling and to crash
 class IncubateEngine:
     """The wrapper around a flat Layer.
 
-    Options: ``deleted_passes`` (names of IR passes to delete besides the wrapper's own two), and by name every
+    Options: ``deleted_passes`` (names of IR passes to delete besides the wrapper's own two), ``onednn`` (False to do
+    without it on a CPU), and by name every
     parameter of ``paddle.incubate.jit.inference`` but the directory and the cache.
     """
 
@@ -44,14 +46,15 @@ class IncubateEngine:
         known = set(inspect.signature(paddle.incubate.jit.inference).parameters)
         known -= {"function", "save_model_dir", "cache_static_model", "delete_pass_lists"}
         for name in options:
-            if name not in known and name != "deleted_passes":
+            if name not in known and name not in ("deleted_passes", "onednn"):
                 raise ConversionError(
                     f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}."
                 )
         check_pass_names(self.name, options.get("deleted_passes", []))
 
     def attempts(self) -> Sequence[dict[str, Any]]:
-        return [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
+        attempts: list[dict[str, Any]] = [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
+        return [*attempts, {"deleted_passes": ["inplace_pass"], "onednn": False}]
 
     def convert(self, request: Request) -> _Wrapped:
         self.check_options(request.options)
@@ -59,7 +62,7 @@ class IncubateEngine:
         deleted = [*WRAPPER_DELETED_PASSES, *options.pop("deleted_passes", ())]
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         options.setdefault("skip_prune_program", True)
-        with contained(), _quiet():
+        with contained(), _quiet(onednn=options.pop("onednn", True)):
             wrapped = paddle.incubate.jit.inference(
                 request.program.forward, save_model_dir=str(request.directory), delete_pass_lists=deleted, **options
             )
@@ -107,20 +110,23 @@ def _declare_shapes(wrapped: Any, shapes: Sequence[Sequence[int]]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(onednn: bool) -> Iterator[None]:
     home: Any = import_module("paddle.incubate.jit.inference_decorator")
     original = home.create_predictor
 
     def quiet(config: Any) -> Any:
         # The wrapper has no parameter for it, but looks this function up at each export.
         config.disable_glog_info()
+        if not onednn:
+            config.disable_mkldnn()
         return original(config)
 
     home.create_predictor = quiet
     # A name of the module's own, in front of the builtin: other threads' prints go on.
     home.print = lambda *_, **__: None
     try:
-        yield
+        with stdout_kept():
+            yield
     finally:
         home.create_predictor = original
         del home.print

@@ -28,6 +28,7 @@ from autohybrid.engines.paddle_export import (
     removed_with,
 )
 from autohybrid.engines.pool import Pool
+from autohybrid.engines.silence import stdout_kept
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -196,7 +197,7 @@ class PredictorExecutable:
 
     def _made(self) -> _Predictor:
         config = configured(self._directory, self._options)
-        with warnings.catch_warnings():
+        with stdout_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Predictor(inference.create_predictor(config), self._inputs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
+from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe, State
 
@@ -30,6 +31,11 @@ def apply(
     *,
     entry: str | None = None,
     verify: int = DEFAULT_PROOFS,
+    on_miss: str = "eager",
+    on_weights: str = "refresh",
+    on_grad: str = "hybrid",
+    on_fallback: Callable[[str, str], object] | None = None,
+    max_variants: int = MAX_VARIANTS,
 ) -> ModelT:
     """Puts the regions of a plan into ``model`` and returns ``model``.
 
@@ -41,6 +47,11 @@ def apply(
         plan: a file, or a plan that was loaded.
         entry: the ``id`` of the plan's model, where several fit.
         verify: calls whose answers are compared with eager's before a conversion takes over (at least 0).
+        on_miss: ``"eager"``, ``"convert"`` or ``"error"``, for a call that the plan has no region for.
+        on_weights: ``"refresh"``, ``"eager"`` or ``"error"``, when weights, attributes or structure have changed.
+        on_grad: ``"hybrid"``, ``"eager"`` or ``"error"``, for results with gradients.
+        on_fallback: is called with the region's path and the reason at each call that eager answers.
+        max_variants: structures and shapes for which a region holds conversions at once.
 
     Raises:
         PlanError: the plan can't be read, or is for another structure; the message names the first difference.
@@ -55,13 +66,17 @@ def apply(
     chosen = _entries_for(model, content, entry)
     tolerance = Tolerance(rtol=content.settings.rtol, atol=content.settings.atol)
     wanted = [(_layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
-    if [(each.recipe.layer, each.planned) for each in regions_of(model)] == wanted:
+    policies = Policies(
+        on_miss=on_miss, on_weights=on_weights, on_grad=on_grad, on_fallback=on_fallback, max_variants=max_variants
+    )
+    present = [(each.recipe.layer, each.planned, each.policies) for each in regions_of(model)]
+    if present == [(layer, region, policies) for layer, region in wanted]:
         return model
     restore(model)
     kept = store.default()
     try:
         for layer, region in wanted:
-            _place(layer, region, tolerance, verify, kept)
+            _place(layer, region, tolerance, verify, policies, kept)
     except BaseException:
         restore(model)  # a plan is applied whole or not at all
         raise
@@ -92,13 +107,23 @@ _PROFILE = "Profile here, to get a plan for what is here."
 
 def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
     """Puts one region of a plan into the Layer at its path in ``root``, and returns it."""
-    return _place(_layer_at(root, planned.path), planned, tolerance, verify)
+    return _place(_layer_at(root, planned.path), planned, tolerance, verify, Policies())
 
 
 def regions_of(model: Any) -> list[Region]:
-    """The regions that are in place in ``model``, in the order of its Layers."""
-    found = [layer.__dict__.get("forward") for layer in model.sublayers(include_self=True)]
-    return [each for each in found if isinstance(each, Region)]
+    """The regions that are in place in ``model``, in the order of its Layers; a region is its own."""
+    return [region for _, _, region in _places(model)]
+
+
+def _places(model: Any) -> list[tuple[dict[str, Any], str, Region]]:
+    """Where regions stand: the attributes of a Layer, the name there, the region."""
+    if isinstance(model, Region):
+        attributes = model.recipe.layer.__dict__
+        return [(attributes, name, each) for name, each in attributes.items() if each is model] or [({}, "", model)]
+    if not hasattr(model, "sublayers"):
+        raise UsageError(f"That is no Layer and no region: {type(model).__name__}.")
+    owners = [layer.__dict__ for layer in model.sublayers(include_self=True)]
+    return [(owner, name, each) for owner in owners for name, each in owner.items() if isinstance(each, Region)]
 
 
 def _entries_for(model: Any, plan: Plan, entry: str | None) -> list[tuple[Any, Model]]:
@@ -145,7 +170,12 @@ def _layer_at(root: Any, path: str) -> Any:
 
 
 def _place(
-    layer: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int, kept: store.Store | None = None
+    layer: Any,
+    planned: PlannedRegion,
+    tolerance: Tolerance,
+    verify: int,
+    policies: Policies,
+    kept: store.Store | None = None,
 ) -> Region:
     engine = engines.by_name(planned.engine)
     engine.check_options(planned.options)
@@ -165,6 +195,8 @@ def _place(
         training_mode=planned.training_mode,
         planned=planned,
         previous=layer.__dict__.get("forward"),
+        policies=policies,
+        repairs=engine.attempts(),
     )
     # Not by setattr: some models replace what is assigned to forward.
     layer.__dict__["forward"] = region
@@ -172,13 +204,15 @@ def _place(
 
 
 def restore(model: ModelT) -> ModelT:
-    """Takes every region out of ``model``; afterwards it is as it was before :func:`apply`. Returns ``model``."""
-    for region in regions_of(model):
-        attributes = region.recipe.layer.__dict__
-        if region.previous is None:
-            del attributes["forward"]
+    """Takes every region out of ``model``, the planned ones and those put by hand. Returns ``model``.
+
+    Afterwards it is as it was before :func:`apply`; decorated methods stay eager in this instance.
+    """
+    for attributes, name, region in _places(model):
+        if region.previous is not None:
+            attributes[name] = region.previous
         else:
-            attributes["forward"] = region.previous
+            attributes.pop(name, None)
         region.close()
     return model
 

@@ -17,7 +17,7 @@ import paddle
 
 import autohybrid
 from autohybrid import device
-from autohybrid.runtime import changes
+from autohybrid.runtime import changes, patches
 from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.runtime.signature import Shapes, recorded
@@ -86,9 +86,13 @@ def _attributes(layer: Any) -> str:
     return digest_of([[path, list(_attributes_of(layer, sub, contents))] for path, sub in _paths(layer)])
 
 
+_NOT_STATE = frozenset({"_parameters", "_buffers", "training", "forward", "_full_name", "_helper", "_dtype"})
+"""What stands on a Layer beside the attributes that a program depends on."""
+
+
 def _attributes_of(root: Any, sub: Any, contents: Contents) -> Iterator[Any]:
     for name, value in sorted(sub.__dict__.items()):
-        if name in changes.NOT_STATE or name == "_sub_layers":
+        if name in _NOT_STATE or name == "_sub_layers":
             continue
         # Hooks on the Layer itself are called around its forward, not in it.
         if sub is root and name in ("_forward_pre_hooks", "_forward_post_hooks"):
@@ -110,7 +114,7 @@ def weights_digest(layer: Any) -> str:
     """A digest of the bytes of all parameters and buffers, remembered until one of them changes."""
     now = changes.Snapshot.of(layer)
     known = _weights.get(layer)
-    if known is not None and changes.watching() and not known[0].what_changed(now):
+    if known is not None and patches.watching() and not known[0].what_changed(now):
         return known[1]
     found = hashlib.sha256()
     for path, sub in _paths(layer):

@@ -6,14 +6,20 @@ of its answer. ``Answer`` remembers the structure of eager's answer and puts it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import paddle
 from paddle.jit.dy2static import Call
+from paddle.nn.layer import rnn
+from paddle.pir.core import _convert_into_value
 
 from autohybrid.errors import ConversionError
+from autohybrid.runtime.reach import put_back, reach, saved
+from autohybrid.runtime.straight import Guards
 from autohybrid.structure import (
     Constant,
     Mapping,
@@ -64,6 +70,10 @@ class Answer:
     def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]
 
+    def hands_on_state(self, inputs: int) -> bool:
+        """Whether the answer holds one of the model's own Tensors, which come behind the ``inputs`` of the call."""
+        return any(source is not None and source >= inputs for source in self.sources)
+
     def rebuild(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Any:
         """The answer with the program's outputs in their places."""
         if type(self.structure) is Slot and self.sources == (None,):
@@ -81,14 +91,28 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
         function: what is called, a bound method of ``layer``.
         arguments: the structure of ``(args, kwargs)``.
         answer: the structure of eager's answer to such a call.
+        guards: for a trace of the function as it stands; None to have its source converted by Paddle.
     """
 
-    def __init__(self, layer: Any, function: Callable[..., Any], arguments: Structure, answer: Answer) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        function: Callable[..., Any],
+        arguments: Structure,
+        answer: Answer,
+        guards: Guards | None = None,
+    ) -> None:
         super().__init__()
         self.layer = layer
+        found = reach(layer)
+        # Paddle saves the parameters of Layers that it knows, and no others.
+        self.hidden_layers = paddle.nn.LayerList(found.hidden_layers)
+        for index, tensor in enumerate(found.hidden_tensors):
+            self._buffers[f"hidden_{index}"] = tensor
         self._function = function
         self._arguments = arguments
         self._answer = answer
+        self._guards = guards
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
         outputs: list[Tensor] = self.called(tensors)
@@ -99,10 +123,52 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
     @paddle.jit.not_to_static  # type: ignore[untyped-decorator]
     def called(self, tensors: list[Tensor]) -> list[Tensor]:
         args, kwargs = rebuild(self._arguments, tensors)
-        value = Call(self._function)(*args, **kwargs)
+        with _hidden_as_values(self.layer), _unrolled_rnns():
+            if self._guards is None:
+                return self._computed(Call(self._function)(*args, **kwargs))
+            with self._guards.replayed(self.layer):
+                return self._computed(self._function(*args, **kwargs)) + self._guards.values
+
+    def _computed(self, value: Any) -> list[Tensor]:
         found: dict[int, Any] = {}
         _collect(self._answer.structure, value, found)
-        return self._answer.computed([found[index] for index in range(len(self._answer.sources))])
+        computed = self._answer.computed([found[index] for index in range(len(self._answer.sources))])
+        return [paddle.assign(each) if _may_be_lost(each) else each for each in computed]
+
+
+def _may_be_lost(value: Any) -> bool:
+    # Paddle Inference 3.3 hands out the input where an output is an input plus a constant.
+    return isinstance(value, paddle.pir.Value) and value.get_defining_op().name() == "pd_op.scale"
+
+
+def _unrolled_rnns() -> AbstractContextManager[Any]:
+    """Has ``nn.RNN`` trace its cell step by step; the loop that Paddle makes of it takes minutes to convert."""
+    return mock.patch.object(rnn, "_rnn_static_graph", rnn._rnn_dynamic_graph)
+
+
+@contextmanager
+def _hidden_as_values(layer: Any) -> Iterator[None]:
+    """Puts values of the traced program in the places of Tensors in the lists and dicts that ``layer`` keeps.
+
+    Of parameters and buffers Paddle does it by itself.
+    """
+    holding = [each for each in reach(layer).containers if isinstance(each, (list, dict)) and _holds_tensors(each)]
+    kept = [(container, saved(container)) for container in holding]
+    for container in holding:
+        places = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, value in list(places):
+            if isinstance(value, paddle.Tensor):
+                container[place] = _convert_into_value(value)
+    try:
+        yield
+    finally:
+        for container, before in kept:
+            put_back(container, before)
+
+
+def _holds_tensors(container: Any) -> bool:
+    values = container.values() if isinstance(container, dict) else container
+    return any(isinstance(value, paddle.Tensor) for value in values)
 
 
 def _collect(structure: Structure, value: Any, found: dict[int, Any]) -> None:

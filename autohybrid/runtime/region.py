@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import copy
+import functools
 import threading
+import warnings
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,48 +17,43 @@ from paddle.base import framework
 from paddle.base.dygraph.base import in_to_static_mode
 
 from autohybrid.engines import Busy
-from autohybrid.errors import AutohybridError
-from autohybrid.runtime import changes
-from autohybrid.runtime.equality import Tolerance, difference
+from autohybrid.errors import AutohybridError, UsageError
+from autohybrid.runtime import patches
+from autohybrid.runtime.changes import WEIGHTS_CHANGED, Snapshot, counter
+from autohybrid.runtime.gradients import GradientRun
+from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
-from autohybrid.runtime.signature import Shapes, admitted_shapes, fits
-from autohybrid.runtime.variant import Overtaken, Recipe, State, Variant
-from autohybrid.structure import Structure, Tensor, flatten, rebuild, signature
+from autohybrid.runtime.proof import Attempts, Obstacle, Proof
+from autohybrid.runtime.rehearsal import one_line
+from autohybrid.runtime.shelf import Shelf
+from autohybrid.runtime.signature import Shapes, admitted_shapes
+from autohybrid.runtime.straight import OtherPath
+from autohybrid.runtime.switch import eager_inside, switched_off
+from autohybrid.runtime.variant import Recipe, State, Variant
+from autohybrid.structure import Structure, Tensor, flatten
 
-MAX_VARIANTS = 8
-"""Argument structures for which a region holds a conversion; what comes after them stays eager."""
+PERMANENT = frozenset({"state", "inputs", "random", "broke"})
+"""Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
 
-MAX_KEYS = 256
-"""Argument structures that a region remembers at all."""
+_NO_AMP = paddle.base.core.AmpLevel.O0
 
-_switch = threading.local()
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Within it, every region of this thread answers from eager."""
-    before = getattr(_switch, "off", False)
-    _switch.off = True
-    try:
-        yield
-    finally:
-        _switch.off = before
-
-
-def _switched_off() -> bool:
-    return getattr(_switch, "off", False) or os.environ.get("AUTOHYBRID", "").lower() == "off"
+_CALM_AFTER = 2
+_MOST_CALM = 8
 
 
 class Region:
     """Calls of one function of one Layer.
 
     Args:
-        path: the Layer's path in its root, for messages.
+        path: the Layer's path in its root, or another name for messages.
         recipe: what converts it.
-        admitted: the argument structures to convert, as in a plan; None admits all.
-        training_mode: ``"same"`` when nothing inside behaves differently in training mode, else ``"eager"``.
+        admitted: the argument structures to convert, as in a plan; None where there is no plan.
+        training_mode: ``"same"`` when nothing inside behaves differently in training mode, ``"eager"`` when calls in
+            training mode are to be eager, ``"ask"`` when that is to be found out.
         planned: the plan's region that this one was made from.
         previous: what stood in the Layer's ``__dict__`` in its place.
+        policies: what it does where it has a choice.
+        repairs: options of the engine's that are tried where the recipe's give a wrong or failing conversion.
 
     Attributes:
         hybrid_calls: how many calls the conversion answered.
@@ -73,112 +69,234 @@ class Region:
         training_mode: str = "eager",
         planned: Any = None,
         previous: Any = None,
+        policies: Policies | None = None,
+        repairs: Sequence[dict[str, Any]] = (),
     ) -> None:
+        functools.update_wrapper(self, recipe.function, updated=())
         self.path = path
         self.recipe = recipe
         self.hybrid_calls = 0
         self.eager_calls: Counter[str] = Counter()
         self.planned = planned
         self.previous = previous
+        self.policies = policies or Policies(isolation="none")
         self._admitted = admitted
         self._training_mode = training_mode
-        self._variants: dict[Any, list[Variant]] = {}
-        changes.watch()
-        self._unwatch = weakref.finalize(self, changes.unwatch)
-        self._snapshot = changes.Snapshot.of(recipe.layer)
-        self._quiet = True
-        self._local = threading.local()
-        self._made = threading.Lock()
+        self._trains_alike: bool | None = None
+        self._attempts = Attempts(recipe.options, repairs)
+        self._shelf = Shelf(recipe, self.policies)
+        patches.watch()
+        self._unwatch = weakref.finalize(self, patches.unwatch)
+        self._snapshot: Snapshot | None = None
+        self._stale = ""
+        self._refreshes = 0
+        self._calm = 0
+        self._number = 0
+        self._recent: Variant | None = None
         self._counting = threading.Lock()
+        self._looking = threading.RLock()
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.path or type(self.recipe.layer).__qualname__
 
     @property
     def variants(self) -> list[Variant]:
-        return [variant for variants in list(self._variants.values()) for variant in variants]
+        return self._shelf.variants
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._number += 1
         reason = self._bypassed()
         if reason:
             return self._eager(reason, args, kwargs)
+        recent = self._recent
+        if recent is not None and recent.state is State.SERVING:
+            same = recent.takes((args, kwargs))
+            if same is not None:
+                recent.last_used = self._number
+                return self._answered(recent, recent.arguments, same, args, kwargs)
         tensors, structure = flatten((args, kwargs))
         variant = self._variant_for(structure, tensors)
         if isinstance(variant, str):
             return self._eager(variant, args, kwargs)
+        variant.note_kind(tensors)
+        self._recent = variant
+        return self._answered(variant, structure, tensors, args, kwargs)
+
+    def _answered(
+        self,
+        variant: Variant,
+        structure: Structure,
+        tensors: Sequence[Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         if variant.serves_threads:
-            return self._hybrid(variant, structure, tensors, args, kwargs)
+            return self._serving(variant, structure, tensors, args, kwargs)
         if not variant.busy.acquire(blocking=False):
             return self._eager("busy in another thread", args, kwargs)
         try:
             if variant.state is State.SERVING:
-                return self._hybrid(variant, structure, tensors, args, kwargs)
+                return self._serving(variant, structure, tensors, args, kwargs)
             if variant.state is State.REFUSED:
                 return self._eager(variant.reason, args, kwargs)
-            return self._proving(variant, tensors, args, kwargs)
+            return self._proving(variant, structure, tensors, args, kwargs)
         finally:
             variant.busy.release()
 
+    def _serving(
+        self,
+        variant: Variant,
+        structure: Structure,
+        tensors: Sequence[Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self._asks_about_training():
+            return self._asking_about_training(structure, tensors, args, kwargs)
+        try:
+            return self._hybrid(variant, structure, tensors, args, kwargs)
+        except OtherPath:
+            following = self._shelf.other_path(variant, tensors)
+        if following is None:
+            return self._eager("its Python code goes more ways than are held", args, kwargs)
+        return self._answered(following, structure, tensors, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Region:
+        """A region of its own for the copied Layer, which starts anew."""
+        made = Region(
+            path=self.path,
+            recipe=replace(
+                self.recipe,
+                layer=copy.deepcopy(self.recipe.layer, memo),
+                function=copy.deepcopy(self.recipe.function, memo),
+            ),
+            admitted=self._admitted,
+            training_mode=self._training_mode,
+            planned=self.planned,
+            previous=copy.deepcopy(self.previous, memo),
+            policies=self.policies,
+            repairs=self._attempts.repairs,
+        )
+        memo[id(self)] = made
+        return made
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        """What is pickled is the eager function: a conversion belongs to its process."""
+        return (_unpickled, (self.recipe.function,))
+
     def close(self) -> None:
         """Gives back all conversions."""
-        for variant in self.variants:
-            variant.release()
-        self._variants.clear()
+        self._shelf.clear()
+        self._recent = None
         self._unwatch()
+
+    def refresh(self) -> None:
+        """Forgets all conversions, also what was refused; the next calls convert and prove anew."""
+        self._shelf.clear()
+        self._snapshot = None
+        self._stale = ""
+        self._trains_alike = None
+        self._refreshes = self._calm = 0
 
     def _bypassed(self) -> str:
         """Why this call can't be hybrid whatever its arguments are; empty when it can."""
-        if _switched_off():
-            return "switched off"
-        if in_to_static_mode() or getattr(self._local, "inside", False):
+        off = switched_off()
+        if off:
+            return off
+        if in_to_static_mode():
             return "called while being traced"
-        if str(framework._dygraph_tracer()._amp_level) != "AmpLevel.O0":
+        if framework._dygraph_tracer()._amp_level != _NO_AMP:
             return "automatic mixed precision"
-        if not self._snapshot.looks_unchanged():
-            self._look_closely()
-        if self._snapshot.training and self._training_mode != "same":
-            return "training mode"
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = self._snapshot = Snapshot.of(self.recipe.layer)
+        elif not snapshot.looks_unchanged():
+            snapshot = self._look_closely(snapshot)
+        if self._stale:
+            if self.policies.on_weights == "error":
+                raise UsageError(
+                    f"Region {self.name!r}: {self._stale} since it was converted.",
+                    'Call autohybrid.refresh(model), or use on_weights="refresh".',
+                )
+            return f"{self._stale} since it was converted"
+        if snapshot.training and not self._may_train():
+            return "training mode: something inside behaves differently in it; call model.eval()"
         return ""
 
-    def _look_closely(self) -> None:
-        if not self._snapshot.concerns_us():
-            self._snapshot = replace(self._snapshot, count=changes.counter.value)
-            return
-        now = changes.Snapshot.of(self.recipe.layer)
-        if self._snapshot.what_changed(now):
-            for variant in self.variants:
+    def _may_train(self) -> bool:
+        return self._training_mode == "same" or (self._training_mode == "ask" and self._trains_alike is not False)
+
+    def _asks_about_training(self) -> bool:
+        assert self._snapshot is not None, "taken before any call is looked at"
+        return self._snapshot.training and self._training_mode == "ask" and self._trains_alike is None
+
+    def _asking_about_training(
+        self, structure: Structure, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        proof = Proof(self.recipe.layer, structure, tensors)
+        value = self._eager("finding out whether training mode matters", args, kwargs)
+        with eager_inside():
+            self._trained_alike(proof, value)
+        return value
+
+    def _look_closely(self, snapshot: Snapshot) -> Snapshot:
+        with self._looking:
+            if snapshot is not self._snapshot:
+                # Another thread has looked in the meantime; see whether that is enough for us.
+                snapshot = self._snapshot or Snapshot.of(self.recipe.layer)
+                if snapshot.looks_unchanged():
+                    return snapshot
+            if not snapshot.concerns_us():
+                self._snapshot = snapshot = replace(snapshot, count=counter.value)
+                return snapshot
+            variants = self.variants
+            if variants and all(variant.refusal in PERMANENT for variant in variants):
+                return snapshot
+            now = Snapshot.of(self.recipe.layer)
+            changed = snapshot.what_changed(now)
+            if changed:
+                self._changed(changed)
+            # Only now: who sees the new snapshot must not find a conversion of the old weights.
+            self._snapshot = now
+            return now
+
+    def _changed(self, what: str) -> None:
+        if what != WEIGHTS_CHANGED:
+            # Running statistics change at each training call; what that means is known already.
+            self._trains_alike = None
+        converted = [each for each in self.variants if each.state in (State.PROVING, State.SERVING)]
+        if converted and self.policies.on_weights != "refresh":
+            self._stale = what
+        for variant in self.variants:
+            if variant.refusal not in PERMANENT:
                 variant.forget()
-            self._quiet = False
-        self._snapshot = now
+        if converted:
+            # In a training loop they will change again: the more often it happens, the longer to wait for calm.
+            self._refreshes += 1
+            self._calm = min(max(0, self._refreshes - _CALM_AFTER), _MOST_CALM)
 
     def _variant_for(self, structure: Structure, tensors: Sequence[Tensor]) -> Variant | str:
-        key = (structure, signature(tensors))
-        known = self._variants.get(key)
-        if known is None:
-            if len(self._variants) >= MAX_KEYS:
-                return "too many argument structures"
-            with self._made:
-                known = self._variants.setdefault(key, [])
-        for variant in known:
-            if fits(variant.shapes, tensors):
-                return variant
+        key = (structure, tuple([tensor.dtype for tensor in tensors]), tuple([len(tensor.shape) for tensor in tensors]))
+        variant = self._shelf.fitting(key, tensors)
+        if variant is not None:
+            variant.last_used = self._number
+            return variant
+        if not tensors:
+            return "called without Tensors"
         if not all(tensor.size for tensor in tensors):
-            return "empty Tensor"
-        shapes = self._shapes_for(structure, tensors)
-        if shapes is None:
-            return "not in the plan"
-        with self._made:
-            # Another thread may have come first with the same shape.
-            for variant in known:
-                if fits(variant.shapes, tensors):
-                    return variant
-            if sum(len(variants) for variants in self._variants.values()) >= MAX_VARIANTS:
-                return "too many variants"
-            made = Variant(self.recipe, structure, shapes)
-            known.append(made)
-        return made
+            return "an empty Tensor among the arguments"
+        shapes = self._planned_shapes(structure, tensors)
+        if shapes is None and self.policies.on_miss != "convert" and (self._admitted is not None or self.variants):
+            missed = "not in the plan" if self._admitted is not None else "another structure, dtype or shape"
+            if self.policies.on_miss == "error":
+                raise UsageError(f"Region {self.name!r}: no conversion fits this call ({missed}).", _MISS_REMEDY)
+            return missed
+        return self._shelf.new(key, tensors, shapes, self._number)
 
-    def _shapes_for(self, structure: Structure, tensors: Sequence[Tensor]) -> Shapes | None:
-        if self._admitted is None:
-            return tuple([tuple(tensor.shape) for tensor in tensors])
-        for specification in self._admitted:
+    def _planned_shapes(self, structure: Structure, tensors: Sequence[Tensor]) -> Shapes | None:
+        for specification in self._admitted or ():
             shapes = admitted_shapes(specification, structure, tensors)
             if shapes is not None:
                 return shapes
@@ -187,6 +305,7 @@ class Region:
     def _eager(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._counting:
             self.eager_calls[reason] += 1
+        self.policies.tell(self.name, reason)
         return self.recipe.function(*args, **kwargs)
 
     def _hybrid(
@@ -200,127 +319,116 @@ class Region:
         answer = variant.answer
         if answer is None:
             return self._eager("overtaken by a change of weights", args, kwargs)
+        wanted: tuple[bool, ...] = ()
+        if paddle.is_grad_enabled():
+            flags = self._gradient_flags(tensors)
+            if flags not in variant.differentiable:
+                return self._learning_gradients(variant, flags, tensors, args, kwargs)
+            wanted = variant.differentiable[flags]
+            if any(wanted) and self.policies.on_grad == "eager":
+                return self._eager("its answer has gradients", args, kwargs)
         try:
-            if paddle.is_grad_enabled() and any(answer.differentiable):
-                outputs = _with_gradients(self.recipe, structure, variant, answer, tensors)
-            else:
-                outputs = variant.run(tensors)
-        except AutohybridError:
+            outputs = self._with_gradients(variant, structure, tensors, wanted) if any(wanted) else variant.run(tensors)
+        except (AutohybridError, OtherPath):
             raise
         except Busy:
             return self._eager("busy in other threads", args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this variant, eager answers
-            variant.refuse("failed", f"the engine failed: {_one_line(error)}")
+            variant.refuse("broke", f"the engine failed: {one_line(error)}")
+            self._warn(variant.reason)
             return self._eager(variant.reason, args, kwargs)
         with self._counting:
             self.hybrid_calls += 1
-        return answer.rebuild(outputs, tensors)
+        variant.served = True
+        return answer.rebuild(outputs, self._known(tensors) if answer.hands_on_state(len(tensors)) else tensors)
 
-    def _proving(
-        self, variant: Variant, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""
+        assert self._snapshot is not None, "taken before any call is looked at"
+        return [*tensors, *self._snapshot.tensors]
+
+    def _gradient_flags(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+        assert self._snapshot is not None, "taken before any call is looked at"
+        trainable = sum([not tensor.stop_gradient for tensor in self._snapshot.tensors])
+        return (trainable, *[tensor.stop_gradient for tensor in tensors])
+
+    def _learning_gradients(
+        self, variant: Variant, flags: Any, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Answers from eager; beside it, converts or compares."""
-        kept = [tensor.detach().clone() for tensor in tensors]
-        before = changes.Snapshot.of(self.recipe.layer)
-        self._local.inside = True
-        try:
-            value = self._eager(variant.state.value, args, kwargs)
-            if not self._quiet:
-                # Weights changed just before this call. In a training loop they will again: wait for calm.
-                self._quiet = True
-                return value
-            if not difference(kept, tensors, Tolerance(rtol=0.0, atol=0.0)).equal:
-                variant.refuse("inputs", "forward changes its inputs")
-                return value
-            after = changes.Snapshot.of(self.recipe.layer)
-            if before.what_changed(after):
-                if variant.state_changed_by_itself():
-                    variant.refuse("state", f"forward changes its own state ({before.what_changed(after)})")
-                return value
-            self._snapshot = after
-            self._convert_or_prove(variant, kept, value, tensors)
-        finally:
-            self._local.inside = False
+        value = self._eager("learning which results have gradients", args, kwargs)
+        found, _ = Answer.of(value, self._known(tensors))
+        assert variant.answer is not None, "a serving variant knows its answer"
+        if found.sources == variant.answer.sources:
+            variant.differentiable[flags] = tuple(found.computed(found.differentiable))
         return value
 
-    def _convert_or_prove(
-        self, variant: Variant, kept: Sequence[Tensor], value: Any, tensors: Sequence[Tensor]
-    ) -> None:
-        answer, expected = Answer.of(value, tensors)
+    def _with_gradients(
+        self, variant: Variant, structure: Structure, tensors: Sequence[Tensor], wanted: Sequence[bool]
+    ) -> list[Tensor]:
+        assert self._snapshot is not None, "taken before any call is looked at"
+        run = GradientRun(
+            name=self.name,
+            function=self.recipe.function,
+            arguments=structure,
+            inputs=tensors,
+            state=self._snapshot.tensors,
+            allowed=self.policies.on_grad != "error",
+            run=variant.run,
+        )
+        return run.outputs(wanted)
+
+    def _proving(
+        self,
+        variant: Variant,
+        structure: Structure,
+        tensors: Sequence[Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Answers from eager; beside it, converts or compares."""
+        assert self._snapshot is not None, "taken before any call is looked at"
+        graded = paddle.is_grad_enabled()
+        proof = Proof(self.recipe.layer, structure, tensors)
         try:
-            if variant.state is State.NEW:
-                if not expected:
-                    variant.refuse("structure", "the answer holds nothing that is computed")
-                    return
-                variant.convert(answer, kept)
-            elif variant.answer is None or variant.answer.structure != answer.structure:
-                variant.refuse("structure", "the structure of the answer changes from call to call")
-                return
-            with paddle.no_grad():
-                variant.prove(kept, expected)
-        except (Overtaken, Busy):
-            return
-        except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
-            code = "failed_running" if getattr(error, "exported", False) else "failed"
-            variant.refuse(code, f"can't be converted: {_one_line(error)}")
+            with eager_inside(), proof.witness.watching():
+                value = self._eager(variant.state.value, args, kwargs)
+        except BaseException:
+            self._shelf.drop(variant)
+            raise
+        if self._calm > 0:
+            self._calm -= 1
+            return value
+        with eager_inside(), paddle.no_grad():
+            if self._snapshot.training and self._training_mode == "ask" and not self._trained_alike(proof, value):
+                return value
+            obstacle = proof.obstacle(args, kwargs, variant)
+            if obstacle is Obstacle.UNSETTLED:
+                return value
+            self._snapshot = proof.after
+            if isinstance(obstacle, tuple):
+                variant.refuse(*obstacle)
+                return value
+            if graded:
+                self._learn(variant, self._gradient_flags(tensors), tensors, value)
+            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf)
+        if code in ("failed", "failed_running", "crashed", "endless"):
+            self._warn(variant.reason)
+        return value
+
+    def _trained_alike(self, proof: Proof, value: Any) -> bool:
+        self._trains_alike = not proof.training_matters(self.recipe.function, value)
+        return self._trains_alike
+
+    def _learn(self, variant: Variant, flags: Any, tensors: Sequence[Tensor], value: Any) -> None:
+        found, _ = Answer.of(value, self._known(tensors))
+        variant.differentiable[flags] = tuple(found.computed(found.differentiable))
+
+    def _warn(self, why: str) -> None:
+        warnings.warn(f"autohybrid: region {self.name!r} stays eager here: {why}", RuntimeWarning, stacklevel=4)
 
 
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if "Error:" in line or "Error]" in line] or lines[-1:]
-    return f"{type(error).__name__}: {useful[-1] if useful else ''}"[:300]
+_MISS_REMEDY = 'Use on_miss="convert" to convert it, or on_miss="eager" to answer it eagerly.'
 
 
-class _Recomputed(paddle.autograd.PyLayer):  # type: ignore[misc]
-    """Hybrid forward; backward runs the region once more in eager mode and takes its gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, run: _GradientRun, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.run = run
-        return tuple(run.outputs(tensors))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        run: _GradientRun = ctx.run
-        return (paddle.zeros([1]), *run.input_gradients(gradients))
-
-
-class _GradientRun:
-    def __init__(self, recipe: Recipe, structure: Structure, variant: Variant, tensors: Sequence[Tensor]) -> None:
-        self._recipe = recipe
-        self._structure = structure
-        self._variant = variant
-        self._tensors = tensors
-
-    def outputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return self._variant.run(tensors)
-
-    def input_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        fresh = []
-        for tensor in self._tensors:
-            copy = tensor.detach()
-            copy.stop_gradient = tensor.stop_gradient
-            fresh.append(copy)
-        args, kwargs = rebuild(self._structure, fresh)
-        with paddle.enable_grad():
-            value = self._recipe.function(*args, **kwargs)
-        _, outputs = Answer.of(value, fresh)
-        pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if not out.stop_gradient]
-        paddle.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
-        return [
-            copy.grad if copy.grad is not None else paddle.zeros_like(copy)
-            for copy, tensor in zip(fresh, self._tensors, strict=True)
-        ]
-
-
-def _with_gradients(
-    recipe: Recipe, structure: Structure, variant: Variant, answer: Answer, tensors: Sequence[Tensor]
-) -> list[Tensor]:
-    """The outputs with eager's ``stop_gradient`` and with eager's gradients behind them."""
-    anchor = paddle.zeros([1])
-    anchor.stop_gradient = False
-    results = _Recomputed.apply(anchor, _GradientRun(recipe, structure, variant, tensors), *tensors)
-    outputs = list(results) if isinstance(results, (list, tuple)) else [results]
-    for output, differentiable in zip(outputs, answer.computed(answer.differentiable), strict=True):
-        output.stop_gradient = not differentiable
-    return outputs
+def _unpickled(function: Any) -> Any:
+    return function

@@ -64,6 +64,8 @@ def _tensor_matches(specification: dict[str, Any], live: dict[str, Any], shapes:
 def fits(shapes: Shapes, tensors: Sequence[Tensor]) -> bool:
     """Whether Tensors of the right ranks have the sizes of ``shapes``; an empty Tensor never fits."""
     for shape, tensor in zip(shapes, tensors, strict=True):
+        if shape == tuple(tensor.shape) and 0 not in shape:
+            continue
         for want, size in zip(shape, tensor.shape, strict=True):
             if size == 0 or (want != size and want != -1):
                 return False

@@ -14,13 +14,15 @@ import paddle
 from autohybrid.device import clock
 from autohybrid.engines import Busy, Engine, Executable, Request
 from autohybrid.engines.paddle_export import conversion_lock
+from autohybrid.runtime import straight
 from autohybrid.runtime.conversion import Conversion, converted
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
 from autohybrid.runtime.identity import key_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
+from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.store import Key, Store, Verified
-from autohybrid.structure import Structure, Tensor, flatten, rebuild
+from autohybrid.structure import Structure, Tensor, flatten, matched, rebuild
 
 
 class Overtaken(Exception):
@@ -36,7 +38,12 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a region is converted and judged: everything but the call itself."""
+    """How a region is converted and judged: everything but the call itself.
+
+    Attributes:
+        directory: where the caller wants converted programs to be kept; None for a place of our own.
+        cached: whether a later process may take them up again.
+    """
 
     layer: Any
     function: Callable[..., Any]
@@ -45,6 +52,8 @@ class Recipe:
     tolerance: Tolerance
     proofs: int
     store: Store | None = None
+    directory: str | None = None
+    cached: bool = False
 
 
 class Variant:
@@ -58,6 +67,13 @@ class Variant:
         worst: the largest difference seen while proving.
         compared: how many answers were compared.
         conversion_seconds: what the last conversion took.
+        options: the engine's options that it is converted with: the recipe's, or a repair of them.
+        patience: seconds that a conversion in a child may take.
+        tried: whether a trial has converted just this; otherwise a child of this process does first.
+        served: whether it has answered a call.
+        differentiable: for each combination of what the caller wants gradients of, which outputs have them.
+        straight: whether the function is traced as it stands, with guards.
+        last_used: the number of the region's call that it last served.
     """
 
     def __init__(self, recipe: Recipe, arguments: Structure, shapes: Shapes) -> None:
@@ -70,13 +86,43 @@ class Variant:
         self.worst = Difference()
         self.compared = 0
         self.conversion_seconds = 0.0
+        self.options = recipe.options
+        self.straight = False
+        self.last_used = 0
+        self.served = False
+        self.patience = 0.0
+        self.tried = False
+        self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.busy = threading.Lock()
         self._conversion: Conversion | None = None
         self._generation = 0
         self._copies = False
+        self._dtypes: list[Any] = []
+        self._sizes: list[list[int]] = []
         self._proofs_left = recipe.proofs
         self._unsettled = 0
+        self._outcomes: list[straight.Outcome] = []
+
+    def takes(self, call: Any) -> list[Tensor] | None:
+        """The Tensors of ``(args, kwargs)`` when this is a call that this variant was made for, else None.
+
+        Cheaper than taking the call apart; None doesn't mean that it can't answer.
+        """
+        if self.straight:
+            return None  # which of its kin answers is decided by what the call computes
+        tensors = matched(self.arguments, call)
+        if tensors is None or len(tensors) != len(self._dtypes):
+            return None
+        for tensor, dtype, shape in zip(tensors, self._dtypes, self._sizes, strict=True):
+            if tensor.dtype is not dtype or tensor.shape != shape:
+                return None
+        return tensors
+
+    def note_kind(self, tensors: Sequence[Tensor]) -> None:
+        """Remembers what the Tensors of a call that it serves look like, for :meth:`takes`."""
+        self._sizes = [list(tensor.shape) for tensor in tensors]
+        self._dtypes = [tensor.dtype for tensor in tensors]
 
     @property
     def serves_threads(self) -> bool:
@@ -103,19 +149,21 @@ class Variant:
         """
         generation = self._generation
         given = contiguous(inputs)
-        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
-        request = Request(
-            program=program, inputs=given, shapes=self.shapes, options=self.recipe.options, directory=Path()
-        )
+        guards = straight.Guards(self._seen_by_eager(inputs)) if self.straight else None
+        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer, guards)
+        request = Request(program=program, inputs=given, shapes=self.shapes, options=self.options, directory=Path())
+        # What guards a forward that was traced as it stands is only known to who traced it.
+        kept = None if self.straight else self.recipe.store
         started = clock()
-        with conversion_lock, _undisturbed(self.recipe.layer), paddle.no_grad():
+        with conversion_lock, undisturbed(self.recipe.layer), paddle.no_grad():
             program.eval()
-            made = converted(self.recipe.engine, request, self.recipe.store, lambda: self._key(given))
+            made = converted(self.recipe.engine, request, kept, lambda: self._key(given))
         self.conversion_seconds = clock() - started
         if generation != self._generation:
             made.close()
             raise Overtaken
         self._conversion = made
+        self._outcomes = guards.outcomes[: len(guards.values)] if guards else []
         self.answer = answer
         if self._was_verified(made.verified, answer):
             # In another process. This call's answer is compared all the same, since eager gave it anyway.
@@ -131,7 +179,7 @@ class Variant:
             self.shapes,
             inputs,
             engine=recipe.engine.name,
-            options=recipe.options,
+            options=self.options,
         )
 
     def _was_verified(self, record: Verified | None, answer: Answer) -> bool:
@@ -171,8 +219,22 @@ class Variant:
         executable = self.executable
         if executable is None:
             raise Busy("being converted again")
-        outputs = executable.run(contiguous(inputs))
+        outputs = self._guarded(executable.run(contiguous(inputs)))
         return [output.clone() for output in outputs] if self._copies else outputs
+
+    def _guarded(self, outputs: list[Tensor]) -> list[Tensor]:
+        """The answer's part of the outputs, when the guards behind it say that eager goes this way."""
+        if not self._outcomes:
+            return outputs
+        answers = len(outputs) - len(self._outcomes)
+        straight.check(self._outcomes, outputs[answers:])
+        return outputs[:answers]
+
+    def _seen_by_eager(self, inputs: Sequence[Tensor]) -> list[straight.Outcome]:
+        args, kwargs = rebuild(self.arguments, [tensor.clone() for tensor in inputs])
+        with straight.recorded() as outcomes, paddle.no_grad():
+            self.recipe.function(*args, **kwargs)
+        return outcomes
 
     def prove(self, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
         """Compares the executable with eager's ``expected`` on the same inputs, twice, and moves the state on.
@@ -184,13 +246,13 @@ class Variant:
         if executable is None:
             raise Overtaken
         given = [tensor.clone() for tensor in inputs]
-        first = executable.run(given)
+        first = self._guarded(executable.run(given))
         found = self._judged(inputs, expected, first)
         if found.equal:
             first_places = {output.data_ptr() for output in first}
             for output in first:
                 _poison(output)
-            second = executable.run(given)
+            second = self._guarded(executable.run(given))
             given_places = {tensor.data_ptr() for tensor in given}
             self._copies = self._copies or any(
                 output.data_ptr() in first_places or output.data_ptr() in given_places for output in second
@@ -231,6 +293,12 @@ class Variant:
         self._unsettled += 1
         return self._unsettled >= patience
 
+    def retry(self, options: dict[str, Any], as_it_stands: bool) -> None:
+        """Back to before the conversion, to be made with other options or by another way of tracing."""
+        self.forget()
+        self.options = options
+        self.straight = as_it_stands
+
     def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
         if code == "wrong" and self._conversion is not None:
@@ -248,6 +316,7 @@ class Variant:
         self.state = State.NEW
         self.refusal = self.reason = ""
         self.answer = None
+        self.differentiable = {}
         self._copies = False
         self._proofs_left = self.recipe.proofs
 
@@ -273,25 +342,3 @@ _POISON = 12345.0
 def _poison(tensor: Tensor) -> None:
     if tensor.dtype != paddle.bool and tensor.size:
         tensor.fill_(_POISON if paddle.is_floating_point(tensor) else 77)
-
-
-class _undisturbed:
-    """Keeps the live model as it is while Paddle traces it.
-
-    Some versions of Paddle put a converted ``forward`` on every Layer that they trace; a failed trace leaves some
-    that raise for ever.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        self._family = [layer, *layer.sublayers()]
-        self._kept: list[dict[str, Any]] = []
-
-    def __enter__(self) -> None:
-        self._kept = [dict(sub.__dict__) for sub in self._family]
-
-    def __exit__(self, *_: object) -> None:
-        for sub, kept in zip(self._family, self._kept, strict=True):
-            now = sub.__dict__
-            for name in [name for name in now if name not in kept]:
-                del now[name]
-            now.update(kept)

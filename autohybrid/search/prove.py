@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from autohybrid import plan
+from autohybrid.isolation import Finished, Isolation
 from autohybrid.observe.profile import RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
-from autohybrid.search.isolation import Finished, Isolation
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
 from autohybrid.search.search import (

@@ -13,11 +13,11 @@ import msgspec
 from autohybrid import engines
 from autohybrid.device import clock
 from autohybrid.engines import Engine, runtime_of
+from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.candidates import Candidate, candidates_of, children, contains, likeness, selected
 from autohybrid.search.choose import best_set
-from autohybrid.search.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong

@@ -10,13 +10,13 @@ import paddle
 
 import autohybrid
 from autohybrid import device, engines, plan
+from autohybrid import isolation as isolated
 from autohybrid.device import clock
 from autohybrid.errors import SetupError
+from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
-from autohybrid.search import isolation as isolated
 from autohybrid.search.candidates import Candidate
-from autohybrid.search.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.prove import Proven, Prover

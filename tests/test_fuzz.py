@@ -1,0 +1,38 @@
+"""Random Layers, called in random ways with random changes in between: a region answers as eager does."""
+
+from __future__ import annotations
+
+import warnings
+
+from hazards.fuzz import Call, Change, Program, first_difference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+_arguments = st.fixed_dictionaries(
+    {
+        "batch": st.integers(1, 4),
+        "seed": st.integers(0, 9),
+        "dtype": st.sampled_from(["float32", "float64"]),
+        "strided": st.booleans(),
+        "flag": st.booleans(),
+        "scale": st.sampled_from([1, 1.0, True, None, 2.5, "twice"]),
+        "extras": st.integers(0, 2),
+        "nested": st.booleans(),
+    }
+)
+CALLS = st.builds(Call, _arguments)
+CHANGES = st.builds(Change, st.sampled_from(Change.KINDS), st.integers(0, 9))
+PROGRAMS = st.builds(
+    Program,
+    st.lists(st.sampled_from(Program.OPERATIONS), min_size=1, max_size=5),
+    st.sampled_from(Program.ANSWERS),
+)
+STEPS = st.lists(st.tuples(CALLS, st.none() | CHANGES), min_size=1, max_size=4)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(PROGRAMS, STEPS)
+def test_random_layers_answer_as_eager_does(program: Program, steps: list[tuple[Call, Change | None]]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert not first_difference(program, steps)
