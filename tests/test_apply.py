@@ -220,10 +220,7 @@ def _bad(path: str = "head", **changes: Any) -> plan.Region:
     [
         _bad(path="no.such"),
         _bad(engine="nonsense"),
-        pytest.param(
-            _bad(options={"nonsense": 1}),
-            marks=pytest.mark.xfail(strict=True, reason="ConversionError, with the exit code of the environment"),
-        ),
+        _bad(options={"nonsense": 1}),
     ],
     ids=["path", "engine", "options"],
 )
@@ -231,7 +228,7 @@ def test_a_plan_that_cannot_be_applied_is_an_error_the_user_can_mend(model: Mode
     entry = _entry(model)
     with pytest.raises(AutohybridError) as caught:
         autohybrid.apply(model, plans.whole([plans.model([bad], fingerprint=entry.fingerprint)]))
-    assert caught.value.exit_code in (ExitCode.PLAN, ExitCode.USAGE)
+    assert caught.value.exit_code == ExitCode.PLAN
     assert caught.value.remedy
 
 
@@ -287,6 +284,12 @@ def test_an_applier_finds_the_roots_by_their_calls() -> None:
         assert _counts(model) == {"head": 2}
     assert "hybrid" in applier.summary()
     autohybrid.restore(model)
+
+
+@pytest.mark.parametrize("bad", [_bad(engine="nonsense"), _bad(options={"nonsense": 1})], ids=["engine", "options"])
+def test_an_applier_refuses_a_plan_that_cannot_be_had_here_before_anything_is_called(bad: plan.Region) -> None:
+    with pytest.raises(PlanError, match="nonsense"):
+        Applier(plans.whole([plans.model([bad])]))
 
 
 def test_an_applier_says_why_nothing_was_applied() -> None:

@@ -20,9 +20,9 @@ LAYERS = (
     ("errors",),
     ("stats", "device", "structure"),
     ("plan", "store"),
-    ("engines", "report"),
+    ("engines", "report", "isolation"),
     ("observe", "runtime"),
-    ("search",),
+    ("search", "decorator"),
     ("notebook",),
     ("cli",),
 )
@@ -35,8 +35,8 @@ OWNERS = {
     "scipy.stats": ["stats.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
-    "msgspec": ["plan/", "store/", "report/data.py", "cli/", "observe/script.py", "search/"],
-    "paddle": ["structure.py", "device.py", "engines/", "observe/", "runtime/", "search/"],
+    "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],
+    "paddle": ["structure.py", "decorator.py", "device.py", "engines/", "observe/", "runtime/", "search/"],
     "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
 }
 """Who may import a library."""

@@ -269,6 +269,14 @@ def test_a_broken_plan(name: str, command: list[str], here: Path) -> None:
     assert (here / "p.json").read_text() == text
 
 
+def test_a_plan_with_an_engine_that_is_not_there_is_refused_before_the_script_runs(here: Path) -> None:
+    entry = plans.model([plans.region("body", None, engine="nonsense")])
+    plan.save(plans.whole([entry]), here / "p.json")
+    found = autohybrid("run", "--plan", "p.json", "echo.py", cwd=here)
+    _one_line(found, 4, "'nonsense'", "'body'", "Installed: incubate")
+    assert found.out == ""
+
+
 def test_a_missing_plan(here: Path) -> None:
     for command in (["report", "p.json"], ["run", "--plan", "p.json", "echo.py"]):
         _one_line(autohybrid(*command, cwd=here), 4, "p.json", "'autohybrid profile SCRIPT' writes one")

@@ -317,15 +317,7 @@ class Averaging(nn.Layer):  # type: ignore[misc]
         return self.conv(x).mean([2, 3])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        Plain,
-        pytest.param(
-            Averaging, marks=pytest.mark.xfail(strict=True, reason="Paddle prints ReduceMeanCheckIfOneDNNSupport")
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", [Plain, Averaging])
 def test_a_conversion_writes_nothing_to_stdout(
     kind: type[nn.Layer], convert: Convert, capfd: pytest.CaptureFixture[str]
 ) -> None:

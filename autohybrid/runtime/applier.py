@@ -19,9 +19,13 @@ class Applier:
     """Between ``__enter__`` and ``__exit__``, every Layer called from outside any Layer gets the plan's regions.
 
     A root that the plan doesn't know stays as it is.
+
+    Raises:
+        PlanError, SetupError: the plan asks for an engine that can't be had here; told before anything is called.
     """
 
     def __init__(self, plan: Plan) -> None:
+        attach.check_engines(plan)
         self._plan = plan
         self._seen: dict[int, Any] = {}
         self._unknown: dict[str, str] = {}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tabulate import tabulate
 
 from autohybrid import device, engines, store
-from autohybrid.errors import PlanError, UsageError
+from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.equality import Tolerance
@@ -62,6 +62,7 @@ def apply(
     if not isinstance(model, paddle.nn.Layer):
         raise UsageError(f"autohybrid.apply needs a paddle.nn.Layer, got {type(model).__name__}.")
     content = plan if isinstance(plan, Plan) else load(plan)
+    check_engines(content)
     chosen = _entries_for(model, content, entry)
     tolerance = Tolerance(rtol=content.settings.rtol, atol=content.settings.atol)
     wanted = [(_layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
@@ -80,6 +81,28 @@ def apply(
         restore(model)  # a plan is applied whole or not at all
         raise
     return model
+
+
+def check_engines(plan: Plan) -> None:
+    """Looks whether what the plan's regions ask for can be had here.
+
+    Raises:
+        PlanError: there is no such engine, or it has no such option.
+        SetupError: the engine can't be used here.
+    """
+    for region in [region for model in plan.models for region in model.regions]:
+        try:
+            engine = engines.by_name(region.engine)
+            engine.check_options(region.options)
+        except (UsageError, ConversionError) as error:
+            problem = error.problem.rstrip(".")
+            raise PlanError(f"The plan's region {region.path!r} can't be had: {problem}.", error.remedy) from error
+        why = engine.unavailable()
+        if why is not None:
+            raise SetupError(f"The plan's region {region.path!r} needs the engine {region.engine}: {why}.", _PROFILE)
+
+
+_PROFILE = "Profile here, to get a plan for what is here."
 
 
 def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
