@@ -67,7 +67,7 @@ class SetupError(AutohybridError):
 class ConversionError(AutohybridError):
     """An engine could not convert a region; the region stays eager.
 
-    Never reaches a user through a converted model: it becomes a trial's outcome or a reason in ``status``.
+    It becomes a trial's outcome or a reason in ``status``; of a converted model's calls it never comes out.
 
     Args:
         exported: the static graph had been made, what failed came after it.

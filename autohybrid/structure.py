@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -53,11 +54,12 @@ class Sequence_:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A dict, or a subclass of it (``kind``); ``keys`` in their order."""
+    """A dict, or a subclass of it (``kind``); ``keys`` in their order, ``factory`` of a defaultdict."""
 
     kind: type
     keys: tuple[Any, ...]
     parts: tuple[Structure, ...]
+    factory: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,10 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         return Sequence_(kind, tuple([_take_apart(part, tensors, places) for part in value]))
     if isinstance(value, dict):
         parts = tuple([_take_apart(part, tensors, places) for part in value.values()])
-        return Mapping(kind, tuple(value), parts)
+        return Mapping(kind, tuple(value), parts, getattr(value, "default_factory", None))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = tuple(field.name for field in dataclasses.fields(value))
+        # Its __dict__ may hold more than the fields.
+        names = tuple(getattr(value, "__dict__", ())) or tuple(field.name for field in dataclasses.fields(value))
         parts = tuple([_take_apart(getattr(value, name), tensors, places) for name in names])
         return Record(kind, names, parts)
     return Constant(value, _identity(value))
@@ -287,7 +290,7 @@ def _mapping(structure: Mapping, parts: list[Any]) -> Any:
     if dataclasses.is_dataclass(structure.kind):
         # Model outputs that are a dataclass and a dict at once fill the dict from their fields.
         return structure.kind(**plain)
-    made = structure.kind()
+    made: Any = structure.kind(structure.factory) if issubclass(structure.kind, defaultdict) else structure.kind()
     made.update(plain)
     return made
 

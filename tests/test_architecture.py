@@ -88,7 +88,6 @@ def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
     assert _owned_wrongly(library, OWNERS[library]) == []
 
 
-@pytest.mark.xfail(strict=True, reason="runtime/attach.py prints Status with tabulate itself")
 def test_tabulate_is_imported_by_the_report_only() -> None:
     assert _owned_wrongly("tabulate", ["report/table.py"]) == []
 

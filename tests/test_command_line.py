@@ -134,7 +134,6 @@ def test_a_command_that_is_terminated_leaves_no_process_behind(command: list[str
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="an interrupted search leaves nothing of what was seen and found")
 def test_ctrl_c_ends_the_search_and_leaves_a_report(here: Path) -> None:
     command = [*AUTOHYBRID, "profile", "bad_conversions.py"]
     found = commands.interrupted(command, here, lines=4, pause=4.0)
@@ -206,7 +205,6 @@ def test_an_unknown_engine_is_refused_with_the_list_of_those_that_are_there(here
     _one_line(autohybrid("profile", "--engine", "nonsense", "echo.py", cwd=here), 2, "'nonsense'", "incubate")
 
 
-@pytest.mark.xfail(strict=True, reason="engines are looked up after the script has run")
 def test_an_unknown_engine_is_refused_before_the_script_runs(here: Path) -> None:
     assert autohybrid("profile", "--engine", "nonsense", "echo.py", cwd=here).out == ""
 

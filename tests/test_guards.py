@@ -65,14 +65,14 @@ def test_an_engine_that_answers_wrongly_is_never_served(model: Any, monkeypatch:
 
     class Wrong:
         def __init__(self, right: Any) -> None:
-            self.right, self.close = right, right.close
+            self.right, self.close, self.concurrent = right, right.close, False
 
         def run(self, tensors: Any) -> list[Any]:
             return [output + 1 for output in self.right.run(tensors)]
 
     monkeypatch.setattr(IncubateEngine, "convert", lambda self, request: Wrong(convert(self, request)))
     expected = _run(model)
-    autohybrid.inference(model)
+    autohybrid.inference(model, engine="incubate")
     assert _close(_run(model), expected)
     assert _status(model).hybrid_calls == 0
     assert any("answers differ" in reason for reason in _status(model).reasons)
@@ -86,7 +86,7 @@ def test_an_engine_that_turns_wrong_at_the_second_call_is_found_out(
 
     class Turning:
         def __init__(self, right: Any) -> None:
-            self.right, self.close = right, right.close
+            self.right, self.close, self.concurrent = right, right.close, False
 
         def run(self, tensors: Any) -> list[Any]:
             calls[0] += 1
@@ -94,7 +94,7 @@ def test_an_engine_that_turns_wrong_at_the_second_call_is_found_out(
 
     monkeypatch.setattr(IncubateEngine, "convert", lambda self, request: Turning(convert(self, request)))
     expected = _run(model)
-    autohybrid.inference(model, isolation="none")
+    autohybrid.inference(model, engine="incubate", isolation="none")
     assert _close(_run(model, times=6), expected)
     assert _status(model).hybrid_calls == 0
 
@@ -355,12 +355,12 @@ def test_conversions_are_tried_in_a_child_first(model: Any, monkeypatch: pytest.
 
     monkeypatch.setattr(IncubateEngine, "convert", dying)
     expected = _run(model)
-    autohybrid.inference(model)
+    autohybrid.inference(model, engine="incubate")
     with pytest.warns(RuntimeWarning, match="dies"):
         assert _close(_run(model), expected)
     assert any("SIGABRT" in reason for reason in _status(model).reasons)
     autohybrid.restore(model)
-    autohybrid.inference(model, isolation="none")
+    autohybrid.inference(model, engine="incubate", isolation="none")
     _run(model)
     assert _status(model).hybrid_calls
 

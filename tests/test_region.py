@@ -583,7 +583,6 @@ class Extra(Shaped):
         return made
 
 
-@pytest.mark.xfail(strict=True, reason="structure.rebuild loses the default_factory")
 def test_a_default_dict_keeps_its_default(convert: Convert) -> None:
     layer = Defaulting()
     convert(layer)
@@ -592,7 +591,6 @@ def test_a_default_dict_keeps_its_default(convert: Convert) -> None:
     assert answer["unheard of"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="structure.flatten reads a dataclass's fields only")
 def test_attributes_that_are_no_fields_are_kept(convert: Convert) -> None:
     layer = Extra()
     convert(layer)

@@ -116,10 +116,10 @@ def _check_numbers(settings: dict[str, Any]) -> None:
 
 
 def _must_be_writable(place: Path, force: bool) -> None:
-    if place.exists() and not force:
-        raise UsageError(f"{place} exists already.", "Overwrite it with --force, or name another place with -o.")
     if place.is_dir():
         raise UsageError(f"{place} is a directory.", "Name a file.")
+    if place.exists() and not force:
+        raise UsageError(f"{place} exists already.", "Overwrite it with --force, or name another place with -o.")
     try:
         with tempfile.TemporaryFile(dir=place.parent):
             pass

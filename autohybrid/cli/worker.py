@@ -37,6 +37,7 @@ def main() -> None:
 
 
 def _profile(job: Job, directory: Path) -> Outcome:
+    from autohybrid import engines
     from autohybrid.observe import script
     from autohybrid.observe.observer import Observer
     from autohybrid.search.journal import Journal
@@ -44,6 +45,8 @@ def _profile(job: Job, directory: Path) -> Outcome:
     from autohybrid.search.session import Session
 
     options = msgspec.convert(job.options, Options)
+    for name in options.engines:
+        engines.by_name(name)
     memory = options.max_memory or available_memory() // 2
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
     with Observer(max_calls=options.max_calls, keep_bytes=memory // 4) as observer:
@@ -79,6 +82,7 @@ def _profile(job: Job, directory: Path) -> Outcome:
         made = session.make_plan()
     finally:
         _clear_progress(job)
+    outcome = msgspec.structs.replace(outcome, interrupted=outcome.interrupted or session.interrupted)
     plan.save(made, directory / PLAN)
     (directory / REPRODUCTIONS).mkdir(exist_ok=True)
     for name, text in session.reproductions.items():

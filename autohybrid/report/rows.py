@@ -134,11 +134,14 @@ class RejectedRow:
 
 
 def listed(model: Model) -> list[RejectedRow]:
-    """The rejections worth a line, by share. Layers of one class with one fate are one row, and what failed again with
-    other options isn't repeated."""
+    """The rejections worth a line, by share: of Layers that stay eager.
+
+    Layers of one class with one fate are one row, and what failed again with other options isn't repeated.
+    """
     groups: dict[tuple[str, str, str], dict[str, Rejected]] = {}
+    converted = {region.path for region in model.regions}
     for row in model.rejected:
-        if row.reason not in UNINTERESTING:
+        if row.reason not in UNINTERESTING and row.path not in converted:
             fate = row.detail.partition(": ")[2] if row.detail.startswith("as ") else row.detail
             groups.setdefault((row.class_name, row.reason, fate), {}).setdefault(row.path, row)
     made: dict[tuple[str, str], RejectedRow] = {}

@@ -31,7 +31,7 @@ def render(plan: Plan) -> str:
 def _model(model: Model, ranked: bool) -> list[str]:
     training = f", {counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
     title = (
-        f"{model.id}: {counted(model.calls, 'call')} of {_duration(model.seconds_per_call)}, "
+        f"{model.id}: {counted(model.calls, 'call')}, {_duration(model.calls * model.seconds_per_call)} in all, "
         f"{model.share:.0%} of the inference time{training}"
     )
     parts = [textwrap.fill(title, WIDTH)]
@@ -55,7 +55,7 @@ def _ranking(ranking: Sequence[RankedLayer]) -> str:
         for row in ranking[:MOST_RANKED]
     ]
     headers = ["Layer", "class", "calls", "share", "own", "ceiling", "looks"]
-    table = _table(shown, headers, "llrrrrl")
+    table = plain_table(shown, headers, "llrrrrl")
     more = len(ranking) - MOST_RANKED
     return table + (f"\nand {counted(more, 'more Layer')}" if more > 0 else "")
 
@@ -83,7 +83,7 @@ def _regions(model: Model) -> str:
     for options in {str(row.options): row.options for row in listed if row.options}.values():
         notes.append("* with " + ", ".join(f"{key}={value}" for key, value in options.items()))
     wrapped = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes]
-    return "\n".join([_table(shown, headers, "llrrrrrr"), *wrapped])
+    return "\n".join([plain_table(shown, headers, "llrrrrrr"), *wrapped])
 
 
 def _confirmation(model: Model) -> str:
@@ -102,7 +102,7 @@ def _confirmation(model: Model) -> str:
         ],
     ]
     what = f"whole {model.class_name}"
-    table = _table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
+    table = plain_table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
     return f"{table}\n{rows.verdict_line(found)}"
 
 
@@ -144,12 +144,18 @@ def _closing(plan: Plan) -> list[str]:
     return [textwrap.fill(line, WIDTH) for line in lines]
 
 
-def _table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str) -> str:
-    """A table whose first column gives way until the whole fits."""
+def plain_table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str) -> str:
+    """A table whose first column gives way until the whole fits; ``alignment`` has an ``l`` or ``r`` a column.
+
+    A last column of text is wrapped where the others leave it too little room.
+    """
     widths = [max(len(row[column]) for row in (headers, *shown)) for column in range(len(headers))]
     widths[0] = min(widths[0], max(12, WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    ruler = ["-" * width for width in widths]
     body = [[_shortened(row[0], widths[0]), *row[1:]] for row in shown]
+    if alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widths[-1] = max(24, WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1))
+        body = [[*row[:-1], textwrap.fill(row[-1], widths[-1])] for row in body]
+    ruler = ["-" * width for width in widths]
     words = {"l": "left", "r": "right"}
     # As a header of its own, tabulate would make a column at least two wider than its name.
     return tabulate(

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tabulate import tabulate
-
 from autohybrid import device, engines, store
 from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
+from autohybrid.report.table import plain_table
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
@@ -254,13 +253,18 @@ class Status:
         if not self.regions:
             return "No regions: this model is eager."
         rows = [
-            [each.path or "(root)", each.engine, each.state, each.hybrid_calls, each.eager_calls, _reasons(each)]
+            [
+                each.path or "(root)",
+                each.engine,
+                each.state,
+                str(each.hybrid_calls),
+                str(each.eager_calls),
+                _reasons(each),
+            ]
             for each in self.regions
         ]
-        headers = ["region", "engine", "state", "hybrid calls", "eager calls", "why eager"]
-        return tabulate(
-            rows, headers, disable_numparse=True, colalign=("left", "left", "left", "right", "right", "left")
-        )
+        headers = ["region", "engine", "state", "hybrid", "eager", "why eager"]
+        return plain_table(rows, headers, "lllrrl")
 
 
 def _reasons(region: RegionStatus) -> str:

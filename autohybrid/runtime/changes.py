@@ -10,6 +10,7 @@ When one of them moved, the region looks closely (:class:`Snapshot`).
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,20 +33,23 @@ class _Counter:
 
     def __init__(self) -> None:
         self.value = 0
+        self._lock = threading.Lock()
         self._log: deque[int] = deque(maxlen=LOG_LENGTH)
 
     def changed(self, *objects: Any) -> None:
         """Notes that Layers or Tensors were changed in a way that leaves no mark on them."""
-        for each in objects:
-            self._log.append(id(each))
-            self.value += 1
+        with self._lock:
+            for each in objects:
+                self._log.append(id(each))
+                self.value += 1
 
     def since(self, value: int) -> list[int] | None:
         """The ids of what was changed after the counter stood at ``value``; None when that isn't known any more."""
-        missed = self.value - value
-        if missed > len(self._log):
-            return None
-        return list(itertools.islice(reversed(self._log), missed))
+        with self._lock:
+            missed = self.value - value
+            if missed > len(self._log):
+                return None
+            return list(itertools.islice(reversed(self._log), missed))
 
 
 counter = _Counter()

@@ -135,8 +135,11 @@ def noise_of(
 ) -> float:
     """How far eager's answer moves, at most, when its inputs move by one rounding step (in units of the answer).
 
-    NaN when the nudged answer can't be compared.
+    NaN when the nudged answer can't be compared, or when eager answers otherwise to the very same inputs: that is
+    randomness, not rounding.
     """
+    if not difference(answer, eager([tensor.clone() for tensor in inputs]), Tolerance(rtol=0.0, atol=0.0)).equal:
+        return math.nan
     moved = eager(nudged(inputs))
     if len(moved) != len(answer):
         return math.nan

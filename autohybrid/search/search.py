@@ -51,6 +51,9 @@ PROCESSES_IF_CLEAR = 2
 PROCESSES_IF_CLOSE = 5
 FEWEST_IF_CLOSE = 3
 
+MOST_CRASHES = 2
+"""Sets of options with which a candidate may kill its process; each is tried twice, and its parts wait."""
+
 Progress = Callable[[str], None]
 
 
@@ -220,10 +223,13 @@ class Search:
         for engine in self._engines:
             if not self._worth_trying(engine, candidate):
                 continue
+            crashes = 0
             for options in engine.attempts():
                 outcome = self._tried(candidate, engine, options, twins)
                 self._note(candidate, engine, options, outcome, twins)
-                if not _another_try_may_help(outcome) or self._budget.left <= self._reserve():
+                crashes += isinstance(outcome, Crashed)
+                hopeless = crashes == MOST_CRASHES or not _another_try_may_help(outcome)
+                if hopeless or self._budget.left <= self._reserve():
                     break
 
     def _worth_trying(self, engine: Engine, candidate: Candidate) -> bool:

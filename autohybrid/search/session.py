@@ -37,6 +37,8 @@ class Session:
         progress: told in a line what is going on.
         isolation: where trials run; None finds out.
         rerun: where trials can't be isolated, try them in this process, which somebody watches and starts again.
+        reproduces: whether to write scripts that show failures alone, into ``reproductions``, by file name.
+        interrupted: set by Ctrl-C while it worked: the plan says what was found until then.
     """
 
     profile: Profile
@@ -48,6 +50,7 @@ class Session:
     isolation: Isolation | None = None
     rerun: bool = False
     reproduces: bool = True
+    interrupted: bool = False
     reproductions: dict[str, str] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
@@ -72,9 +75,16 @@ class Session:
             progress=self.progress,
         )
         findings = search.rank()
-        if not self.options.dry_run:
-            findings = search.run()
-        models = [self._model(number, root, search, isolation, budget, memory) for number, root in self._numbered()]
+        try:
+            if not self.options.dry_run:
+                findings = search.run()
+            models = self._models(search, isolation, budget, memory)
+        except KeyboardInterrupt:
+            # What was found until now is still worth a report.
+            self.interrupted = True
+            findings.complete = False
+            self._notes.append("Interrupted before a choice was confirmed: nothing is recommended yet.")
+            models = self._models(search, isolation, budget, memory)
         return plan.Plan(
             schema_version=plan.SCHEMA_VERSION,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -88,8 +98,9 @@ class Session:
             notes=[*self.profile.notes, *self._notes],
         )
 
-    def _numbered(self) -> list[tuple[int, RootProfile]]:
-        return list(enumerate(self.profile.roots))
+    def _models(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> list[plan.Model]:
+        numbered = enumerate(self.profile.roots)
+        return [self._model(number, root, search, isolation, budget, memory) for number, root in numbered]
 
     def _isolation(self) -> Isolation:
         if self.options.dry_run or self.options.isolation == "none":
@@ -126,7 +137,7 @@ class Session:
         lines = structure_lines(root.layer)
         findings = search.findings
         proven = Proven(regions=[], confirmation=None, dropped={})
-        if not self.options.dry_run:
+        if not self.options.dry_run and not self.interrupted:
             prover = Prover(
                 root=root,
                 search=search,
