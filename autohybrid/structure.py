@@ -103,7 +103,7 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         return Sequence_(kind, tuple([_take_apart(part, tensors, places) for part in value]))
     if isinstance(value, dict):
         parts = tuple([_take_apart(part, tensors, places) for part in value.values()])
-        return Mapping(kind, tuple(value), parts, getattr(value, "default_factory", None))
+        return Mapping(kind, tuple(value), parts, value.default_factory if isinstance(value, defaultdict) else None)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Its __dict__ may hold more than the fields.
         names = tuple(getattr(value, "__dict__", ())) or tuple(field.name for field in dataclasses.fields(value))

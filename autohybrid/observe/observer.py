@@ -123,6 +123,9 @@ class Observer:
             else:
                 with hooks:
                     answer, call.seconds = self._timed(original, layer, inputs, kwargs)
+        except BaseException:
+            self._drop(kind, call)  # a call that raises is nothing to measure by
+            raise
         finally:
             self._local.inside = False
             if hooks is not None:
@@ -188,6 +191,13 @@ class Observer:
         self._kept_bytes += size
         return kept
 
+    def _drop(self, kind: _Kind, call: _Call) -> None:
+        for index, kept in enumerate(kind.kept):
+            if kept is call.kept:
+                del kind.kept[index]
+                self._kept_bytes -= kept.size
+                return
+
     def _watch_for_training(self, kind: _Kind, call: _Call, answer: Any) -> None:
         def came_back(gradient: Any) -> None:
             if call.trained:
@@ -195,9 +205,7 @@ class Observer:
             call.trained = True
             if call.sample is not None:
                 kind.sampling.discard(call.sample)
-            if call.kept is not None and call.kept in kind.kept:
-                kind.kept.remove(call.kept)
-                self._kept_bytes -= call.kept.size
+            self._drop(kind, call)
 
         for tensor in flatten(answer)[0]:
             if not tensor.stop_gradient and not tensor.is_leaf:

@@ -52,7 +52,7 @@ class Prover:
             if dropped and self.budget.left <= 0.0:
                 dropped |= {each.candidate.path: "the budget ended before it was confirmed" for each in chosen}
                 return Proven(regions=[], confirmation=last, dropped=dropped)
-            regions = [_region(attempt) for attempt in chosen]
+            regions = [region_of(attempt) for attempt in chosen]
             self.progress(
                 f"confirming {len(regions)} region(s) of {self.root.class_name}, {self.budget.left:.0f} s left"
             )
@@ -151,7 +151,7 @@ def _shown(result: Any) -> str:
     return str(getattr(result, "how", "") or getattr(result, "limit", "") or getattr(result, "error", ""))[-300:]
 
 
-def _region(attempt: Attempt) -> plan.Region:
+def region_of(attempt: Attempt) -> plan.Region:
     outcome = attempt.outcome
     assert isinstance(outcome, Converted), "only what converts is chosen"
     candidate = attempt.candidate

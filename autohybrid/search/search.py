@@ -191,7 +191,7 @@ class Search:
             if self._budget.left <= self._reserve():
                 findings.complete = False
                 break
-            self._consider(candidate)
+            self.consider(candidate)
             below = [
                 each
                 for each in children(candidate, [c for c in findings.candidates if c.root is candidate.root])
@@ -212,7 +212,8 @@ class Search:
         surplus = hoped - candidate.share * (1.0 - 1.0 / best.speedup)
         return surplus if surplus > WORTH_DESCENDING else 0.0
 
-    def _consider(self, candidate: Candidate) -> None:
+    def consider(self, candidate: Candidate) -> None:
+        """Tries one candidate with what may help, and notes what came of it."""
         if id(candidate) in self.findings.passed or self._is_known(candidate):
             return
         twins = [

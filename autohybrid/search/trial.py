@@ -18,6 +18,7 @@ from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.changes import Snapshot
 from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
 from autohybrid.runtime.program import Answer
+from autohybrid.runtime.reach import reach
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.signature import Shapes, recorded
 from autohybrid.runtime.variant import Recipe, State, Variant
@@ -241,7 +242,7 @@ def _eager_answers(layer: Any, call: KeptCall) -> bool:
 
 def _training_mode(layer: Any, main: Heard) -> str:
     """``eager`` when the calls came in evaluation mode; else whether that makes a difference: ``same``, ``differs``."""
-    family = layer.sublayers(include_self=True)
+    family = reach(layer).layers
     flags = [sub.training for sub in family]
     if not any(flags):
         return "eager"
