@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import timeit
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from autohybrid.engines.incubate import IncubateEngine
 from autohybrid.errors import UsageError
 from autohybrid.runtime import changes, patches
 from autohybrid.runtime.variant import State
+from autohybrid.structure import flatten, matched
 
 
 class Model(nn.Layer):  # type: ignore[misc]
@@ -383,3 +386,22 @@ def test_a_size_that_no_call_had_is_proven_before_it_is_served() -> None:
 
 def _parity(size: Any) -> int:
     return 1 + int(size % 2 != 0)
+
+
+def test_the_check_of_every_call_is_far_cheaper_than_the_full_one() -> None:
+    model: Any = nn.LayerList([nn.Linear(2, 2) for _ in range(100)])
+    with contextlib.ExitStack() as stack:
+        patches.watch()
+        stack.callback(patches.unwatch)
+        snapshot = changes.Snapshot.of(model)
+        quick = min(timeit.repeat(snapshot.looks_unchanged, number=50, repeat=5)) / 50
+        full = min(timeit.repeat(lambda: snapshot.what_changed(changes.Snapshot.of(model)), number=5, repeat=5)) / 5
+    assert full > 20 * quick
+
+
+def test_a_known_call_is_matched_cheaper_than_taken_apart() -> None:
+    call = (tuple(numbers(2, 2, seed=seed) for seed in range(10)), {"scale": 2.0, "mode": "a"})
+    _, structure = flatten(call)
+    assert matched(structure, call) is not None
+    taking_apart = min(timeit.repeat(lambda: flatten(call), number=200, repeat=7))
+    assert min(timeit.repeat(lambda: matched(structure, call), number=200, repeat=7)) < 0.8 * taking_apart
