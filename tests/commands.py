@@ -100,6 +100,8 @@ def interrupted(
         text=True,
         start_new_session=True,
         env=ENVIRONMENT,
+        # Who runs the tests in the background has Ctrl-C ignored, and what is ignored is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         errors: list[str] = []
         assert process.stdout is not None

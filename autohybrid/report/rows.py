@@ -152,6 +152,12 @@ def listed(model: Model) -> list[RejectedRow]:
     return sorted(made.values(), key=lambda row: -row.share)
 
 
+def reasons_without(model: Model, options: dict[str, object]) -> list[str]:
+    """Why the regions with these options don't have the engine's defaults: the codes of the attempts that failed."""
+    paths = {region.path for region in model.regions if region.options == options}
+    return sorted({row.reason for row in model.rejected if row.path in paths})
+
+
 def uninteresting(model: Model) -> dict[str, int]:
     """How many rejections there are of each kind that isn't listed."""
     counts: dict[str, int] = {}

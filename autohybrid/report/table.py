@@ -81,7 +81,9 @@ def _regions(model: Model) -> str:
     notes = [f"and {counted(len(listed) - MOST_REGIONS, 'more region')}"] if len(listed) > MOST_REGIONS else []
     notes.append("error: the largest, relative to the output's scale; pays: after so many calls")
     for options in {str(row.options): row.options for row in listed if row.options}.values():
-        notes.append("* with " + ", ".join(f"{key}={value}" for key, value in options.items()))
+        settings = ", ".join(f"{key}={value}" for key, value in options.items())
+        without = ", ".join(rows.reasons_without(model, options))
+        notes.append(f"* with {settings}" + (f" ({without} without)" if without else ""))
     wrapped = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes]
     return "\n".join([plain_table(shown, headers, "llrrrrrr"), *wrapped])
 
