@@ -19,6 +19,7 @@ from autohybrid.engines import Busy, Request
 from autohybrid.engines.paddle_export import contained, conversion_lock
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.predictor import PredictorExecutable
+from autohybrid.isolation import Finished, Forked
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State, Variant
 
@@ -337,3 +338,43 @@ def test_an_item_is_made_outside_what_other_calls_wait_for() -> None:
         assert third.submit(pool.use, lambda item: item).result(timeout=20) == 0
     made.set()
     slow.join()
+
+
+def test_random_numbers_that_other_threads_draw_are_not_held_against_a_region() -> None:
+    layer, x = Residual(), paddle.randn([4, 16])
+    expected = layer(x)
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.is_set():
+            paddle.rand([2])
+
+    other = threading.Thread(target=draw)
+    with region_of(layer) as region:
+        other.start()
+        try:
+            answers = [region(x) for _ in range(8)]
+        finally:
+            ended.set()
+            other.join()
+        assert region.hybrid_calls, region.eager_calls
+        assert max(apart(answer, expected) for answer in answers) < 1e-4
+
+
+def test_a_region_that_was_warmed_in_the_parent_serves_in_forked_children() -> None:
+    layer, x = Residual(), paddle.randn([4, 16])
+    expected = layer(x)
+
+    def serve() -> list[float]:
+        before = region.hybrid_calls
+        errors = [apart(region(x), expected) for _ in range(5)]
+        return [max(errors), region.hybrid_calls - before]
+
+    with region_of(layer) as region:
+        settled(region, x)
+        for _ in range(3):
+            result = Forked().run(serve, seconds=60.0, memory=2 << 30)
+            assert isinstance(result, Finished), result
+            assert result.value[0] < 1e-4
+            assert result.value[1] == 5
+        assert apart(region(x), expected) < 1e-4

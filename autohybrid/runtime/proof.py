@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,13 +53,13 @@ class Proof:
         return purity.training_matters(self._layer, function, self._structure, self.kept, value)
 
     def obstacle(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], variant: Variant
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], variant: Variant, value: Any
     ) -> tuple[str, str] | Obstacle | None:
-        """Why no conversion of what was called can be right: a refusal's code and words."""
+        """Why no conversion of what was called, and answered ``value``, can be right: a refusal's code and words."""
         unchanged = flatten((args, kwargs))[1] == self._structure
         if not unchanged or not difference(self.kept, self._tensors, Tolerance(rtol=0.0, atol=0.0)).equal:
             return ("inputs", "forward changes its inputs")
-        if self.witness.drew:
+        if self.witness.drew and not self._drawn_by_others(variant, value):
             return ("random", f"forward draws random numbers ({self.witness.drew})")
         if self.witness.effects:
             return ("hooks", f"a hook inside has effects ({self.witness.effects})")
@@ -66,6 +67,14 @@ class Proof:
         if changed and variant.state_changed_by_itself():
             return ("state", f"forward changes its own state ({changed})")
         return Obstacle.UNSETTLED if changed else None
+
+    def _drawn_by_others(self, variant: Variant, value: Any) -> bool:
+        """Whether other threads may have drawn the random numbers: this call answers the same without the same ones."""
+        if threading.active_count() == 1:
+            return False
+        args, kwargs = rebuild(self._structure, [tensor.clone() for tensor in self.kept])
+        again = variant.recipe.function(*args, **kwargs)
+        return difference(flatten(value)[0], flatten(again)[0], Tolerance(rtol=0.0, atol=0.0)).equal
 
 
 _CURABLE = frozenset({"wrong", "failed_running", "crashed"})

@@ -401,7 +401,7 @@ class Region:
         with eager_inside(), paddle.no_grad():
             if self._snapshot.training and self._training_mode == "ask" and not self._trained_alike(proof, value):
                 return value
-            obstacle = proof.obstacle(args, kwargs, variant)
+            obstacle = proof.obstacle(args, kwargs, variant, value)
             if obstacle is Obstacle.UNSETTLED:
                 return value
             self._snapshot = proof.after
