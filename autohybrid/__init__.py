@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from autohybrid.decorator import inference
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
-    from autohybrid.runtime.attach import Status, applied, apply, restore, status
+    from autohybrid.runtime.attach import applied, apply, restore
+    from autohybrid.runtime.status import Status, status
     from autohybrid.runtime.switch import eager
     from autohybrid.runtime.upkeep import refresh, warmup
     from autohybrid.search.options import Options
@@ -39,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Options": "autohybrid.search.options",
-    "Status": "autohybrid.runtime.attach",
+    "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
     "eager": "autohybrid.runtime.switch",
@@ -49,7 +50,7 @@ _HOMES = {
     "refresh": "autohybrid.runtime.upkeep",
     "restore": "autohybrid.runtime.attach",
     "save": "autohybrid.plan",
-    "status": "autohybrid.runtime.attach",
+    "status": "autohybrid.runtime.status",
     "warmup": "autohybrid.runtime.upkeep",
 }
 

@@ -13,6 +13,7 @@ from paddle.base.dygraph.base import in_to_static_mode
 from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
 from autohybrid.runtime import attach
+from autohybrid.runtime.status import status
 
 
 class Applier:
@@ -70,9 +71,9 @@ class Applier:
         """What ran hybrid, what fell back, and why."""
         lines = []
         for layer in self._seen.values():
-            status = attach.status(layer)
-            if status.regions:
-                lines.append(f"{type(layer).__qualname__}:\n{status}")
+            done = status(layer)
+            if done.regions:
+                lines.append(f"{type(layer).__qualname__}:\n{done}")
         if not lines:
             lines.append("autohybrid: no region of the plan was used.")
         if not any(attach.regions_of(layer) for layer in self._seen.values()):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from autohybrid import device, engines, store
 from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
-from autohybrid.report.table import plain_table
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
-from autohybrid.runtime.variant import Recipe, State
+from autohybrid.runtime.variant import Recipe
 
 ModelT = TypeVar("ModelT")
 
@@ -225,70 +223,3 @@ def applied(
         yield apply(model, plan, entry=entry)
     finally:
         restore(model)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionStatus:
-    """How one region is doing.
-
-    ``state`` is ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``. ``eager_calls`` counts all
-    calls that eager answered, ``reasons`` the same by reason.
-    """
-
-    path: str
-    engine: str
-    state: str
-    hybrid_calls: int
-    eager_calls: int
-    reasons: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The regions of a model; prints as a table."""
-
-    regions: tuple[RegionStatus, ...]
-
-    def __str__(self) -> str:
-        if not self.regions:
-            return "No regions: this model is eager."
-        rows = [
-            [
-                each.path or "(root)",
-                each.engine,
-                each.state,
-                str(each.hybrid_calls),
-                str(each.eager_calls),
-                _reasons(each),
-            ]
-            for each in self.regions
-        ]
-        headers = ["region", "engine", "state", "hybrid", "eager", "why eager"]
-        return plain_table(rows, headers, "lllrrl")
-
-
-def _reasons(region: RegionStatus) -> str:
-    return ", ".join(f"{reason} ({count})" for reason, count in region.reasons.items())
-
-
-def status(model: Any) -> Status:
-    """What the regions in ``model`` have done so far."""
-    return Status(tuple([_status_of(region) for region in regions_of(model)]))
-
-
-def _status_of(region: Region) -> RegionStatus:
-    states = {variant.state for variant in region.variants}
-    if State.SERVING in states:
-        state = "hybrid"
-    elif State.PROVING in states or State.NEW in states:
-        state = "proving"
-    else:
-        state = "eager" if states or region.eager_calls else "waiting"
-    return RegionStatus(
-        path=region.path,
-        engine=region.recipe.engine.name,
-        state=state,
-        hybrid_calls=region.hybrid_calls,
-        eager_calls=sum(region.eager_calls.values()),
-        reasons=dict(region.eager_calls),
-    )

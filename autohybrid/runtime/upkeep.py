@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 import paddle
 
-from autohybrid.runtime.attach import Status, regions_of, status
+from autohybrid.runtime.attach import regions_of
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.signature import DYNAMIC
+from autohybrid.runtime.status import Status, status
 from autohybrid.runtime.variant import State
 
 ModelT = TypeVar("ModelT")

@@ -1,0 +1,92 @@
+"""What the regions in a model have done, and what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from autohybrid.report.rows import counted
+from autohybrid.report.table import plain_table
+from autohybrid.runtime.attach import regions_of
+from autohybrid.runtime.region import Region
+from autohybrid.runtime.variant import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStatus:
+    """How one region is doing.
+
+    ``state`` is ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``. ``eager_calls`` counts all
+    calls that eager answered, ``reasons`` the same by reason. ``conversions`` is how many are held, ``predictors`` how
+    many instances of them threads have, ``weight_bytes`` what those hold of weights at least.
+    """
+
+    path: str
+    engine: str
+    state: str
+    hybrid_calls: int
+    eager_calls: int
+    reasons: dict[str, int]
+    conversions: int
+    predictors: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The regions of a model; prints as a table."""
+
+    regions: tuple[RegionStatus, ...]
+
+    def __str__(self) -> str:
+        if not self.regions:
+            return "No regions: this model is eager."
+        rows = [
+            [
+                each.path or "(root)",
+                each.engine,
+                each.state,
+                str(each.hybrid_calls),
+                str(each.eager_calls),
+                _reasons(each),
+            ]
+            for each in self.regions
+        ]
+        headers = ["region", "engine", "state", "hybrid", "eager", "why eager"]
+        held = sum(each.weight_bytes for each in self.regions)
+        conversions = counted(sum(each.conversions for each in self.regions), "conversion")
+        predictors = counted(sum(each.predictors for each in self.regions), "predictor")
+        weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
+        below = f"{conversions} in {predictors}{weights}"
+        return f"{plain_table(rows, headers, 'lllrrl')}\n{below}"
+
+
+def _reasons(region: RegionStatus) -> str:
+    return ", ".join(f"{reason} ({count})" for reason, count in region.reasons.items())
+
+
+def status(model: Any) -> Status:
+    """What the regions in ``model`` have done so far."""
+    return Status(tuple([_status_of(region) for region in regions_of(model)]))
+
+
+def _status_of(region: Region) -> RegionStatus:
+    states = {variant.state for variant in region.variants}
+    held = [variant.executable for variant in region.variants if variant.executable is not None]
+    if State.SERVING in states:
+        state = "hybrid"
+    elif State.PROVING in states or State.NEW in states:
+        state = "proving"
+    else:
+        state = "eager" if states or region.eager_calls else "waiting"
+    return RegionStatus(
+        path=region.path,
+        engine=region.recipe.engine.name,
+        state=state,
+        hybrid_calls=region.hybrid_calls,
+        eager_calls=sum(region.eager_calls.values()),
+        reasons=dict(region.eager_calls),
+        conversions=len(held),
+        predictors=sum(getattr(each, "predictors", 1) for each in held),
+        weight_bytes=sum(getattr(each, "weight_bytes", 0) for each in held),
+    )
