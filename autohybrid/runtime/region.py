@@ -41,6 +41,20 @@ _CALM_AFTER = 2
 _MOST_CALM = 8
 
 
+class _Call:
+    """One call: as it was made, and taken apart."""
+
+    __slots__ = ("args", "kwargs", "structure", "tensors")
+
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Structure, tensors: Sequence[Tensor]
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.structure = structure
+        self.tensors = tensors
+
+
 class Region:
     """Calls of one function of one Layer.
 
@@ -115,53 +129,39 @@ class Region:
             same = recent.takes((args, kwargs))
             if same is not None:
                 recent.last_used = self._number
-                return self._answered(recent, recent.arguments, same, args, kwargs)
+                return self._answered(recent, _Call(args, kwargs, recent.arguments, same))
         tensors, structure = flatten((args, kwargs))
         variant = self._variant_for(structure, tensors)
         if isinstance(variant, str):
             return self._eager(variant, args, kwargs)
         variant.note_kind(tensors)
         self._recent = variant
-        return self._answered(variant, structure, tensors, args, kwargs)
+        return self._answered(variant, _Call(args, kwargs, structure, tensors))
 
-    def _answered(
-        self,
-        variant: Variant,
-        structure: Structure,
-        tensors: Sequence[Tensor],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _answered(self, variant: Variant, call: _Call) -> Any:
         if variant.serves_threads:
-            return self._serving(variant, structure, tensors, args, kwargs)
+            return self._serving(variant, call)
         if not variant.busy.acquire(blocking=False):
-            return self._eager("busy in another thread", args, kwargs)
+            return self._eager("busy in another thread", call.args, call.kwargs)
         try:
             if variant.state is State.SERVING:
-                return self._serving(variant, structure, tensors, args, kwargs)
+                return self._serving(variant, call)
             if variant.state is State.REFUSED:
-                return self._eager(variant.reason, args, kwargs)
-            return self._proving(variant, structure, tensors, args, kwargs)
+                return self._eager(variant.reason, call.args, call.kwargs)
+            return self._proving(variant, call)
         finally:
             variant.busy.release()
 
-    def _serving(
-        self,
-        variant: Variant,
-        structure: Structure,
-        tensors: Sequence[Tensor],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _serving(self, variant: Variant, call: _Call) -> Any:
         if self._asks_about_training():
-            return self._asking_about_training(structure, tensors, args, kwargs)
+            return self._asking_about_training(call)
         try:
-            return self._hybrid(variant, structure, tensors, args, kwargs)
+            return self._hybrid(variant, call)
         except OtherPath:
-            following = self._shelf.other_path(variant, tensors)
+            following = self._shelf.other_path(variant, call.tensors)
         if following is None:
-            return self._eager("its Python code goes more ways than are held", args, kwargs)
-        return self._answered(following, structure, tensors, args, kwargs)
+            return self._eager("its Python code goes more ways than are held", call.args, call.kwargs)
+        return self._answered(following, call)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Region:
         """A region of its own for the copied Layer, which starts anew."""
@@ -232,11 +232,9 @@ class Region:
         assert self._snapshot is not None, "taken before any call is looked at"
         return self._snapshot.training and self._training_mode == "ask" and self._trains_alike is None
 
-    def _asking_about_training(
-        self, structure: Structure, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        proof = Proof(self.recipe.layer, structure, tensors)
-        value = self._eager("finding out whether training mode matters", args, kwargs)
+    def _asking_about_training(self, call: _Call) -> Any:
+        proof = Proof(self.recipe.layer, call.structure, call.tensors)
+        value = self._eager("finding out whether training mode matters", call.args, call.kwargs)
         with eager_inside():
             self._trained_alike(proof, value)
         return value
@@ -308,39 +306,33 @@ class Region:
         self.policies.tell(self.name, reason)
         return self.recipe.function(*args, **kwargs)
 
-    def _hybrid(
-        self,
-        variant: Variant,
-        structure: Structure,
-        tensors: Sequence[Tensor],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _hybrid(self, variant: Variant, call: _Call) -> Any:
         answer = variant.answer
         if answer is None:
-            return self._eager("overtaken by a change of weights", args, kwargs)
+            return self._eager("overtaken by a change of weights", call.args, call.kwargs)
         wanted: tuple[bool, ...] = ()
         if paddle.is_grad_enabled():
-            flags = self._gradient_flags(tensors)
+            flags = self._gradient_flags(call.tensors)
             if flags not in variant.differentiable:
-                return self._learning_gradients(variant, flags, tensors, args, kwargs)
+                return self._learning_gradients(variant, flags, call)
             wanted = variant.differentiable[flags]
             if any(wanted) and self.policies.on_grad == "eager":
-                return self._eager("its answer has gradients", args, kwargs)
+                return self._eager("its answer has gradients", call.args, call.kwargs)
         try:
-            outputs = self._with_gradients(variant, structure, tensors, wanted) if any(wanted) else variant.run(tensors)
+            outputs = self._with_gradients(variant, call, wanted) if any(wanted) else variant.run(call.tensors)
         except (AutohybridError, OtherPath):
             raise
         except Busy:
-            return self._eager("busy in other threads", args, kwargs)
+            return self._eager("busy in other threads", call.args, call.kwargs)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this variant, eager answers
             variant.refuse("broke", f"the engine failed: {one_line(error)}")
             self._warn(variant.reason)
-            return self._eager(variant.reason, args, kwargs)
+            return self._eager(variant.reason, call.args, call.kwargs)
         with self._counting:
             self.hybrid_calls += 1
         variant.served = True
-        return answer.rebuild(outputs, self._known(tensors) if answer.hands_on_state(len(tensors)) else tensors)
+        known = self._known(call.tensors) if answer.hands_on_state(len(call.tensors)) else call.tensors
+        return answer.rebuild(outputs, known)
 
     def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""
@@ -352,46 +344,35 @@ class Region:
         trainable = sum([not tensor.stop_gradient for tensor in self._snapshot.tensors])
         return (trainable, *[tensor.stop_gradient for tensor in tensors])
 
-    def _learning_gradients(
-        self, variant: Variant, flags: Any, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        value = self._eager("learning which results have gradients", args, kwargs)
-        found, _ = Answer.of(value, self._known(tensors))
+    def _learning_gradients(self, variant: Variant, flags: Any, call: _Call) -> Any:
+        value = self._eager("learning which results have gradients", call.args, call.kwargs)
+        found, _ = Answer.of(value, self._known(call.tensors))
         assert variant.answer is not None, "a serving variant knows its answer"
         if found.sources == variant.answer.sources:
             variant.differentiable[flags] = tuple(found.computed(found.differentiable))
         return value
 
-    def _with_gradients(
-        self, variant: Variant, structure: Structure, tensors: Sequence[Tensor], wanted: Sequence[bool]
-    ) -> list[Tensor]:
+    def _with_gradients(self, variant: Variant, call: _Call, wanted: Sequence[bool]) -> list[Tensor]:
         assert self._snapshot is not None, "taken before any call is looked at"
         run = GradientRun(
             name=self.name,
             function=self.recipe.function,
-            arguments=structure,
-            inputs=tensors,
+            arguments=call.structure,
+            inputs=call.tensors,
             state=self._snapshot.tensors,
             allowed=self.policies.on_grad != "error",
             run=variant.run,
         )
         return run.outputs(wanted)
 
-    def _proving(
-        self,
-        variant: Variant,
-        structure: Structure,
-        tensors: Sequence[Tensor],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _proving(self, variant: Variant, call: _Call) -> Any:
         """Answers from eager; beside it, converts or compares."""
         assert self._snapshot is not None, "taken before any call is looked at"
         graded = paddle.is_grad_enabled()
-        proof = Proof(self.recipe.layer, structure, tensors)
+        proof = Proof(self.recipe.layer, call.structure, call.tensors)
         try:
             with eager_inside(), proof.witness.watching():
-                value = self._eager(variant.state.value, args, kwargs)
+                value = self._eager(variant.state.value, call.args, call.kwargs)
         except BaseException:
             self._shelf.drop(variant)
             raise
@@ -401,7 +382,7 @@ class Region:
         with eager_inside(), paddle.no_grad():
             if self._snapshot.training and self._training_mode == "ask" and not self._trained_alike(proof, value):
                 return value
-            obstacle = proof.obstacle(args, kwargs, variant, value)
+            obstacle = proof.obstacle(call.args, call.kwargs, variant, value)
             if obstacle is Obstacle.UNSETTLED:
                 return value
             self._snapshot = proof.after
@@ -409,8 +390,8 @@ class Region:
                 variant.refuse(*obstacle)
                 return value
             if graded:
-                self._learn(variant, self._gradient_flags(tensors), tensors, value)
-            code = self._attempts.conclude(variant, proof, value, self._known(tensors), self._shelf)
+                self._learn(variant, self._gradient_flags(call.tensors), call.tensors, value)
+            code = self._attempts.conclude(variant, proof, value, self._known(call.tensors), self._shelf)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         return value

@@ -18,7 +18,8 @@ class RegionStatus:
 
     ``state`` is ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``. ``eager_calls`` counts all
     calls that eager answered, ``reasons`` the same by reason. ``conversions`` is how many are held, ``predictors`` how
-    many instances of them threads have, ``weight_bytes`` what those hold of weights at least.
+    many instances of them threads have, ``weight_bytes`` what those hold of weights at least, ``store`` how the store took
+    part in each: ``"from the store"``, or ``"stored"`` or ``"not stored"`` with the fields that differed, or the reason.
     """
 
     path: str
@@ -30,6 +31,7 @@ class RegionStatus:
     conversions: int
     predictors: int
     weight_bytes: int
+    store: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +91,5 @@ def _status_of(region: Region) -> RegionStatus:
         conversions=len(held),
         predictors=sum(getattr(each, "predictors", 1) for each in held),
         weight_bytes=sum(getattr(each, "weight_bytes", 0) for each in held),
+        store=tuple([variant.store_note for variant in region.variants if variant.store_note]),
     )
