@@ -16,10 +16,15 @@ from autohybrid.runtime.variant import State
 class RegionStatus:
     """How one region is doing.
 
-    ``state`` is ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``. ``eager_calls`` counts all
-    calls that eager answered, ``reasons`` the same by reason. ``conversions`` is how many are held, ``predictors`` how
-    many instances of them threads have, ``weight_bytes`` what those hold of weights at least, ``store`` how the store took
-    part in each: ``"from the store"``, or ``"stored"`` or ``"not stored"`` with the fields that differed, or the reason.
+    Attributes:
+        state: ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``.
+        hybrid_calls: calls that a conversion answered.
+        eager_calls: calls that eager answered; ``reasons`` the same by reason.
+        conversions: how many are held.
+        predictors: how many instances of them threads have.
+        weight_bytes: what those hold of weights, at least.
+        store: how the store took part in each conversion: ``"from the store"``, or ``"stored"`` or ``"not stored"`` with
+            the fields that differed, or the reason.
     """
 
     path: str
