@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import select
 import signal
@@ -163,6 +164,8 @@ def _be_child(work: Work, writer: int, log: int, parent: int) -> None:
         # A notebook's streams go elsewhere than to the descriptors; what the child prints is evidence, not output.
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        if faulthandler.is_enabled():
+            faulthandler.enable(file=2)
         try:
             answer = {"value": msgspec.to_builtins(work())}
         except BaseException:  # noqa: BLE001 - SystemExit included: paddle2onnx and others exit on what they can't do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -228,3 +229,14 @@ def test_without_isolation_a_failure_is_still_data() -> None:
     result = InProcess().run(work, seconds=1.0, memory=1)
     assert isinstance(result, Raised)
     assert "bad value" in result.error
+
+
+def test_a_fault_is_traced_in_the_log_and_not_in_the_scripts_output(capfd: pytest.CaptureFixture[str]) -> None:
+    faulthandler.enable(file=2)
+    try:
+        result = Forked().run(lambda: os.abort(), seconds=60.0, memory=1 << 30)
+    finally:
+        faulthandler.disable()
+    assert isinstance(result, Died)
+    assert "Fatal Python error" in result.log
+    assert "Fatal Python error" not in capfd.readouterr().err

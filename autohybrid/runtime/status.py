@@ -23,8 +23,8 @@ class RegionStatus:
         conversions: how many are held.
         predictors: how many instances of them threads have.
         weight_bytes: what those hold of weights, at least.
-        store: how the store took part in each conversion: ``"from the store"``, or ``"stored"`` or ``"not stored"`` with
-            the fields that differed, or the reason.
+        store: how the store took part in each conversion: ``"from the store"``, or ``"stored"`` or ``"not stored"``
+            with the fields that differed, or the reason.
     """
 
     path: str
