@@ -21,6 +21,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     conversion_seconds: float
     extra_memory: int
     twins: list[str]
+    other_sizes: list[Any] = []
 
 
 class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -163,7 +163,7 @@ def region_of(attempt: Attempt) -> plan.Region:
         source_hash=source_hash(candidate.layer),
         engine=attempt.engine,
         options=attempt.options,
-        inputs=[outcome.inputs],
+        inputs=[outcome.inputs, *outcome.other_sizes],
         outputs=outcome.outputs,
         training_mode="same" if outcome.training_mode == "same" else "eager",
         share=candidate.share,

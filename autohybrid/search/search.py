@@ -16,6 +16,7 @@ from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.search.candidates import Candidate, candidates_of, children, contains, likeness, selected
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
@@ -233,6 +234,19 @@ class Search:
                 if hopeless or self._budget.left <= self._reserve():
                     break
 
+        self._static_where_dynamic_fails(candidate, twins)
+
+    def _static_where_dynamic_fails(self, candidate: Candidate, twins: Sequence[Candidate]) -> None:
+        """Where a dimension that varied breaks the graph, each size that came may have a conversion of its own."""
+        made = [each for each in self.findings.attempts if each.candidate is candidate]
+        if not made or not all(isinstance(each.outcome, (Failed, Crashed, TimedOut)) for each in made):
+            return
+        if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self._reserve():
+            return
+        engine, options = self._engines[0], dict(self._engines[0].attempts()[0])
+        outcome = self._tried(candidate, engine, options, twins, static=True)
+        self._note(candidate, engine, options, outcome, twins)
+
     def _worth_trying(self, engine: Engine, candidate: Candidate) -> bool:
         """Whether an engine may tell something that those before it haven't.
 
@@ -288,10 +302,15 @@ class Search:
         return result.value if isinstance(result, Finished) else None
 
     def _tried(
-        self, candidate: Candidate, engine: Engine, options: dict[str, Any], twins: Sequence[Candidate]
+        self,
+        candidate: Candidate,
+        engine: Engine,
+        options: dict[str, Any],
+        twins: Sequence[Candidate],
+        static: bool = False,
     ) -> Outcome:
         root = self._profile.roots.index(candidate.root)
-        key = key_of(root, candidate.path, engine.name, options)
+        key = key_of(root, candidate.path, engine.name, {**options, "static": True} if static else options)
         known = self._journal.recall(key)
         if known is not None:
             return known
@@ -312,6 +331,7 @@ class Search:
             min_gain=self._options.min_gain,
             measuring_seconds=MEASURING_SECONDS,
             twins=twins,
+            static=static,
         )
         self._journal.begin(key)
         outcome = self._isolated(trial)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import paddle
 
@@ -31,7 +32,7 @@ from autohybrid.structure import flatten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is tried: a candidate, an engine, its options."""
+    """What is tried: a candidate, an engine, its options; ``static`` for a conversion of one size only."""
 
     candidate: Candidate
     engine: Engine
@@ -40,6 +41,7 @@ class Trial:
     min_gain: float
     measuring_seconds: float
     twins: Sequence[Candidate] = ()
+    static: bool = False
 
     def conduct(self) -> Outcome:
         """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
@@ -49,7 +51,7 @@ class Trial:
         calls = heard[candidate.path]
         if not calls:
             return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
-        main = calls[0]
+        main, others = (calls[0], []) if not self.static else _of_one_size(calls[0])
         inputs = _specification(main)
         # First of all: dropout would pass for random numbers, running statistics for state.
         training_mode = _training_mode(candidate.layer, main)
@@ -61,7 +63,8 @@ class Trial:
         unfit = self._unfit(main)
         if unfit is not None:
             return unfit
-        return self._converted(main, inputs, training_mode, self._like(heard, inputs))
+        outcome = self._converted(main, inputs, training_mode, self._like(heard, inputs))
+        return msgspec.structs.replace(outcome, other_sizes=others) if isinstance(outcome, Converted) else outcome
 
     def _like(self, heard: dict[str, list[Heard]], inputs: Any) -> list[str]:
         """The twins whose calls have the same structure, dtypes and sizes."""
@@ -285,6 +288,16 @@ def inputs_of(candidate: Candidate) -> Any:
     """The argument structure that a candidate is mostly called with, None when the replay doesn't reach it."""
     heard = listen(candidate.root, {candidate.path: candidate.layer}, keep_for=candidate.path)[candidate.path]
     return _specification(heard[0]) if heard else None
+
+
+def _of_one_size(heard: Heard) -> tuple[Heard, list[Any]]:
+    """The calls of the first size that came, and the argument structures of the other sizes."""
+    sizes: dict[Shapes, list[KeptCall]] = {}
+    for call in heard.inputs:
+        sizes.setdefault(tuple([tuple(tensor.shape) for tensor in call.tensors]), []).append(call)
+    (shapes, calls), *others = sizes.items()
+    rest = [recorded(heard.arguments, calls[0].tensors, shapes) for shapes, calls in others]
+    return replace(heard, shapes=shapes, inputs=calls), rest
 
 
 def _specification(heard: Heard) -> Any:
