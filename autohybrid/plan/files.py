@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tempfile
@@ -114,9 +115,20 @@ def save(plan: Plan, path: str | os.PathLike[str]) -> None:
         raise
 
 
+def _tidied(part: Any) -> Any:
+    """Descriptions as Python 3.13 has docstrings, without the indentation of the source, under older ones too."""
+    if isinstance(part, list):
+        return [_tidied(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    described = part.get("description")
+    rest = {key: _tidied(value) for key, value in part.items()}
+    return {**rest, "description": inspect.cleandoc(described)} if isinstance(described, str) else rest
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a plan, made from the classes that read it."""
-    schema = msgspec.json.schema(Plan)
+    schema = _tidied(msgspec.json.schema(Plan))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"autohybrid plan, version {SCHEMA_VERSION}",
