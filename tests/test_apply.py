@@ -297,3 +297,24 @@ def test_an_applier_says_why_nothing_was_applied() -> None:
         Model()(X)
     assert "no region of the plan was used" in applier.summary()
     assert "another structure" in applier.summary()
+
+
+def test_after_a_warm_up_the_first_call_is_hybrid(model: Model) -> None:
+    autohybrid.apply(model, _plan(model, "head"))
+    status = autohybrid.warmup(model)
+    assert status.regions[0].state == "hybrid"
+    warming = status.regions[0].eager_calls
+    model(X)
+    with paddle.no_grad():
+        model(X)
+    (after,) = autohybrid.status(model).regions
+    assert (after.hybrid_calls, after.eager_calls) == (2, warming)
+
+
+def test_warming_up_takes_the_eager_answers_random_numbers_from_nobody(model: Model) -> None:
+    paddle.seed(7)
+    expected = paddle.rand([3]).tolist()
+    autohybrid.apply(model, _plan(model, "head"))
+    paddle.seed(7)
+    autohybrid.warmup(model)
+    assert paddle.rand([3]).tolist() == expected

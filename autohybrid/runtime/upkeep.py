@@ -13,6 +13,7 @@ from autohybrid.runtime.region import Region
 from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.runtime.status import Status, status
 from autohybrid.runtime.variant import State
+from autohybrid.structure import flatten
 
 ModelT = TypeVar("ModelT")
 
@@ -60,7 +61,17 @@ def _warm(region: Region, specification: Any) -> None:
             except Exception:  # noqa: BLE001 - inputs that we made up may be ones that the model refuses
                 return
         if any(variant.state is State.SERVING and id(variant) not in before for variant in region.variants):
+            _learn_gradients(region, args, kwargs)
             return
+
+
+def _learn_gradients(region: Region, args: Any, kwargs: Any) -> None:
+    """Has the region find out which results have gradients, for callers that didn't say ``no_grad``."""
+    for wanted in (False, True):
+        for tensor in flatten((args, kwargs))[0]:
+            tensor.stop_gradient = not (wanted and paddle.is_floating_point(tensor))
+        with paddle.enable_grad():
+            region(*args, **kwargs)
 
 
 class _NotMade(Exception):
