@@ -40,8 +40,6 @@ UNPLANNED = {
     "gradients": "its calls are training",
     "gradients of the input only": "its calls are training",
     "gradients, then frozen": "its calls are training",
-    "eager fails for some shapes": "the dimension that varied can't be dynamic",
-    "an int output": "the dimension that varied can't be dynamic, and the answer's int depends on it",
     "changed: to(dtype)": "the inputs that were seen don't fit the model as it is at the end",
 }
 """Rows that are hybrid by hand, and for which no plan is made, with the reason."""
