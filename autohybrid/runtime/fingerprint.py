@@ -38,14 +38,15 @@ def first_difference(recorded: Sequence[str], live: Sequence[str]) -> str:
     return f"the model has '{live[len(recorded)]}', which the plan lacks"
 
 
-def source_hash(layer: Any) -> str:
-    """A digest of the source of ``forward`` of ``layer`` and of every Layer below it, comments and layout left out.
+def source_hash(layer: Any, function: str = "forward") -> str:
+    """A digest of the source of a function of ``layer`` and of ``forward`` of every Layer below it, comments and layout
+    left out.
 
     Empty where a source can't be read.
     """
     digests = set()
-    for sub in [layer, *layer.sublayers()]:
-        text = normalized_source(type(sub).forward)
+    for sub, name in [(layer, function), *((sub, "forward") for sub in layer.sublayers())]:
+        text = normalized_source(getattr(type(sub), name))
         if not text:
             return ""
         digests.add(f"{qualified_name(type(sub))}\n{text}")

@@ -50,7 +50,7 @@ class Rejections:
         candidate, outcome = attempt.candidate, attempt.outcome
         reason = outcome.reason if isinstance(outcome, Unfit) else _REASON_OF[type(outcome)]
         detail = outcome.detail  # type: ignore[union-attr]
-        if attempt.measured_on != candidate.path:
+        if attempt.measured_on != candidate.name:
             detail = f"as {attempt.measured_on}: {detail}"
         finding = candidate.findings[0] if candidate.findings and reason in ("failed", "wrong", "state") else None
         cured = self.findings.best_attempt(candidate)
@@ -65,21 +65,21 @@ class Rejections:
             engine=attempt.engine,
             options=attempt.options,
             evidence=_evidence(outcome),
-            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.path else "",
+            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.name else "",
         )
 
     def _passed_over(self, candidate: Candidate) -> plan.Rejected:
         outer = next((each for each in self.regions if contains(each.candidate, candidate)), None)
         if outer is not None:
-            return self._row(candidate, "covered", f"by {outer.candidate.path or '(root)'}")
+            return self._row(candidate, "covered", f"by {outer.candidate.name}")
         if id(candidate) in self.findings.passed:
             reason, detail = self.findings.passed[id(candidate)]
             return self._row(candidate, reason, detail)
         best = self.findings.best_attempt(candidate)
         if best is None:
             return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
-        if candidate.path in self.dropped:
-            return self._row(candidate, "dropped", self.dropped[candidate.path], attempt=best)
+        if candidate.name in self.dropped:
+            return self._row(candidate, "dropped", self.dropped[candidate.name], attempt=best)
         comparison = best.outcome.samples.comparison()  # type: ignore[union-attr]
         shown = f"{comparison.speedup:.2f}x, certain to lie between {comparison.low:.2f}x and {comparison.high:.2f}x"
         return self._row(
@@ -102,6 +102,7 @@ class Rejections:
     ) -> plan.Rejected:
         return plan.Rejected(
             path=candidate.path,
+            function=candidate.function,
             class_name=candidate.class_name,
             reason=reason,
             detail=detail,
@@ -117,7 +118,7 @@ class Rejections:
     def _reproduction(self, attempt: Attempt, reason: str) -> str:
         if not self.reproduces or reason not in _REASON_OF.values():
             return ""
-        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.path or 'root'}-{reason}.py"
+        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.name.strip('()')}-{reason}.py"
         self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
         return name
 

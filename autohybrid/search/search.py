@@ -17,7 +17,7 @@ from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stop
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
-from autohybrid.search.candidates import Candidate, candidates_of, children, contains, likeness, selected
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, contains, likeness, selected
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
@@ -184,20 +184,17 @@ class Search:
             heapq.heappush(queue, (-priority, counter, candidate))
 
         for candidate in findings.candidates:
-            if candidate.path == "":
+            if not candidate.called_in:
                 push(candidate, candidate.weight)
         queued: set[int] = {id(entry[2]) for entry in queue}
+        called_by = by_caller(findings.candidates)
         while queue:
             _, _, candidate = heapq.heappop(queue)
             if self._budget.left <= self._reserve():
                 findings.complete = False
                 break
             self.consider(candidate)
-            below = [
-                each
-                for each in children(candidate, [c for c in findings.candidates if c.root is candidate.root])
-                if id(each) not in queued
-            ]
+            below = [each for each in called_by[id(candidate.root), candidate.spot] if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
             for each in below:
                 if surplus > 0.0:
@@ -276,7 +273,7 @@ class Search:
         outcome: Outcome,
         twins: Sequence[Candidate],
     ) -> None:
-        alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.path in outcome.twins]
+        alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.name in outcome.twins]
         if isinstance(outcome, (TimedOut, Crashed, Unfit)):
             alike = []
         inputs = getattr(outcome, "inputs", None)
@@ -289,7 +286,7 @@ class Search:
                     engine=engine.name,
                     options=options,
                     outcome=outcome,
-                    measured_on=candidate.path,
+                    measured_on=candidate.name,
                     inputs=inputs,
                 )
             )
@@ -310,7 +307,7 @@ class Search:
         static: bool = False,
     ) -> Outcome:
         root = self._profile.roots.index(candidate.root)
-        key = key_of(root, candidate.path, engine.name, {**options, "static": True} if static else options)
+        key = key_of(root, candidate.name, engine.name, {**options, "static": True} if static else options)
         known = self._journal.recall(key)
         if known is not None:
             return known
@@ -320,7 +317,7 @@ class Search:
             return outcome
         shown = f" {options}" if options else ""
         self._progress(
-            f"trying {candidate.path or '(root)'} ({candidate.class_name}) with {engine.name}{shown}, "
+            f"trying {candidate.name} ({candidate.class_name}) with {engine.name}{shown}, "
             f"{self._budget.left:.0f} s left"
         )
         trial = Trial(
@@ -372,7 +369,7 @@ class Search:
         proven = [
             attempt
             for candidate in self.findings.candidates
-            if candidate.root is root and candidate.path not in without
+            if candidate.root is root and candidate.name not in without
             if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
         ]
         together: defaultdict[int, float] = defaultdict(float)

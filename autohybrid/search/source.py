@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from autohybrid.plan import Place
+from autohybrid.roots import FORWARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +37,15 @@ _READS_VALUE = {"item", "tolist"}
 _RANDOM = {"rand", "randn", "randint", "normal", "uniform", "bernoulli", "multinomial", "gumbel_softmax", "poisson"}
 
 
-def findings_below(layer: Any) -> Iterator[Finding]:
-    """The findings in ``layer`` and in the Layers below it, each once, its own first."""
+def findings_below(layer: Any, function: str = FORWARD) -> Iterator[Finding]:
+    """The findings in a function of ``layer`` and in the Layers below it, each once, its own first."""
     seen: set[Any] = set()
     for sub in layer.sublayers(include_self=True):
-        kind = type(sub)
-        if kind in seen or kind.__module__.split(".")[0] == "paddle":
+        kind, name = type(sub), function if sub is layer else FORWARD
+        if (kind, name) in seen or kind.__module__.split(".")[0] == "paddle":
             continue
-        seen.add(kind)
-        yield from findings(kind.forward)
+        seen.add((kind, name))
+        yield from findings(getattr(kind, name))
 
 
 @lru_cache(maxsize=4096)
@@ -94,10 +95,10 @@ def _kind_of_call(node: ast.Call) -> str:
     return "random" if name in _RANDOM else ""
 
 
-def place_of_forward(layer: Any) -> Place | None:
-    """Where the Layer's forward stands, None where that can't be known."""
-    function = inspect.unwrap(type(layer).forward)
-    code = getattr(function, "__code__", None)
+def place_of(layer: Any, function: str = FORWARD) -> Place | None:
+    """Where a function of the Layer stands, None where that can't be known."""
+    found = inspect.unwrap(getattr(type(layer), function))
+    code = getattr(found, "__code__", None)
     if code is None:
         return None
-    return Place(file=code.co_filename, line=code.co_firstlineno, function=function.__qualname__)
+    return Place(file=code.co_filename, line=code.co_firstlineno, function=found.__qualname__)
