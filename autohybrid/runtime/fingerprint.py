@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autohybrid.structure import dtype_name, qualified_name
@@ -14,10 +14,11 @@ from autohybrid.structure import dtype_name, qualified_name
 
 def structure_lines(layer: Any) -> list[str]:
     """One line for each Layer below and including ``layer``: its path, class, own parameters and buffers."""
-    return [_line(path, sub) for path, sub in layer.named_sublayers(include_self=True, remove_duplicate=False)]
+    return [own_line(path, sub) for path, sub in layer.named_sublayers(include_self=True, remove_duplicate=False)]
 
 
-def _line(path: str, layer: Any) -> str:
+def own_line(path: str, layer: Any) -> str:
+    """What one Layer is without those below it: its path, class, own parameters and buffers."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
     parts = [f"{name}:{dtype_name(t)}{list(t.shape)}" for name, t in own if t is not None]
     return " ".join([path or ".", qualified_name(type(layer)), *parts])
@@ -43,12 +44,17 @@ def source_hash(layer: Any) -> str:
 
     Empty where a source can't be read.
     """
+    return source_digest({type(sub) for sub in layer.sublayers(include_self=True)})
+
+
+def source_digest(kinds: Iterable[Any]) -> str:
+    """A digest of the source of ``forward`` of these classes of Layers, in whatever order; empty as above."""
     digests = set()
-    for sub in [layer, *layer.sublayers()]:
-        text = normalized_source(type(sub).forward)
+    for kind in kinds:
+        text = normalized_source(kind.forward)
         if not text:
             return ""
-        digests.add(f"{qualified_name(type(sub))}\n{text}")
+        digests.add(f"{qualified_name(kind)}\n{text}")
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:32]
 
 

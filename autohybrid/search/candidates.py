@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.plan import Place
-from autohybrid.runtime.fingerprint import source_hash, structure_lines
-from autohybrid.search.source import Finding, findings_below, place_of_forward
+from autohybrid.search.below import Family
+from autohybrid.search.source import Finding, place_of_forward
 from autohybrid.stats import amdahl_ceiling
 
 
@@ -55,7 +55,7 @@ class Candidate:
         return (self.path, *self.timed.aliases)
 
 
-def candidates_of(profile: Profile, root: RootProfile) -> list[Candidate]:
+def candidates_of(profile: Profile, root: RootProfile, family: Family) -> list[Candidate]:
     """One candidate for each Layer of ``root`` that was called, in the order of its tree."""
     total = root.seconds or 1.0
     return [
@@ -65,7 +65,7 @@ def candidates_of(profile: Profile, root: RootProfile) -> list[Candidate]:
             share=min(1.0, timed.inclusive / total),
             ceiling=amdahl_ceiling(min(1.0, timed.inclusive / total)),
             weight=min(1.0, root.seconds / (profile.seconds or 1.0)),
-            findings=tuple(findings_below(timed.layer)),
+            findings=family.findings(timed.layer),
         )
         for timed in root.layers
     ]
@@ -79,27 +79,3 @@ def selected(candidate: Candidate, include: Sequence[str], exclude: Sequence[str
         return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
     return (not include or matches(include)) and not matches(exclude)
-
-
-def contains(outer: Candidate, inner: Candidate) -> bool:
-    """Whether ``inner`` lies below ``outer`` by any of their paths."""
-    if outer.root is not inner.root:
-        return False
-    return any(_below(one, other) for one in outer.paths() for other in inner.paths())
-
-
-def _below(outer: str, inner: str) -> bool:
-    return inner != outer and (outer == "" or inner.startswith(outer + "."))
-
-
-def children(candidate: Candidate, among: Sequence[Candidate]) -> Iterator[Candidate]:
-    """The candidates next below: those between which and ``candidate`` no other one lies."""
-    below = [each for each in among if each is not candidate and _below(candidate.path, each.path)]
-    for each in below:
-        if not any(_below(between.path, each.path) for between in below if between is not each):
-            yield each
-
-
-def likeness(candidate: Candidate) -> tuple[str, str]:
-    """Equal for Layers of the same class, source and structure."""
-    return ("\n".join(structure_lines(candidate.layer)), source_hash(candidate.layer))
