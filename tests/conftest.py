@@ -18,7 +18,10 @@ from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe
 
 WATCHED = [
-    *[(paddle.nn.Layer, name) for name in ("__call__", "__setattr__", "train", "eval", "to", "set_state_dict")],
+    *[
+        (paddle.nn.Layer, name)
+        for name in ("__call__", "__init__", "__setattr__", "train", "eval", "to", "set_state_dict")
+    ],
     (paddle.Tensor, "set_value"),
     (paddle.optimizer.Optimizer, "step"),
     (paddle.optimizer.Adam, "step"),

@@ -29,6 +29,9 @@ def region(path: str, inputs: Any, **changes: Any) -> plan.Region:
     """A region at ``path`` that is converted for the one argument structure ``inputs``."""
     fields: dict[str, Any] = {
         "kind": "layer",
+        "function": "forward",
+        "members": [],
+        "code": "",
         "path": path,
         "aliases": [],
         "class_name": "Block",
@@ -54,6 +57,7 @@ def model(regions: list[plan.Region], **changes: Any) -> plan.Model:
     fields: dict[str, Any] = {
         "id": "Block-1",
         "class_name": "Block",
+        "functions": ["forward"],
         "places": [plan.Place(file="infer.py", line=3, function="main")],
         "fingerprint": "0" * 32,
         "structure": [". Block", *(f"{each.path} Block" for each in regions if each.path)],
@@ -103,6 +107,7 @@ def rejected(path: str, reason: str, **changes: Any) -> plan.Rejected:
     """A rejection of the Layer at ``path``."""
     fields: dict[str, Any] = {
         "path": path,
+        "function": "forward",
         "class_name": "Block",
         "reason": reason,
         "detail": "answers differ",
@@ -121,6 +126,7 @@ def ranked(path: str, **changes: Any) -> plan.RankedLayer:
     """A row of the ranking."""
     fields: dict[str, Any] = {
         "path": path,
+        "function": "forward",
         "class_name": "Block",
         "aliases": [],
         "calls": 1.0,
@@ -154,8 +160,11 @@ SAMPLES_MADE = st.builds(plan.Samples, eager=SAMPLE_LISTS, hybrid=SAMPLE_LISTS)
 PATHS = st.sampled_from(["", "a", "a.b", "blocks.0"])
 REGIONS = st.builds(
     plan.Region,
-    kind=st.just("layer"),
+    kind=st.sampled_from(["layer", "method", "chain"]),
     path=PATHS,
+    function=TEXTS,
+    members=st.lists(TEXTS, max_size=2),
+    code=TEXTS,
     aliases=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     source_hash=TEXTS,
@@ -175,6 +184,7 @@ REGIONS = st.builds(
 REJECTIONS = st.builds(
     plan.Rejected,
     path=TEXTS,
+    function=TEXTS,
     class_name=TEXTS,
     reason=TEXTS,
     detail=TEXTS,
@@ -189,6 +199,7 @@ REJECTIONS = st.builds(
 RANKED = st.builds(
     plan.RankedLayer,
     path=TEXTS,
+    function=TEXTS,
     class_name=TEXTS,
     aliases=st.lists(TEXTS, max_size=2),
     calls=NUMBERS,
@@ -206,6 +217,7 @@ MODELS = st.builds(
     plan.Model,
     id=TEXTS,
     class_name=TEXTS,
+    functions=st.lists(TEXTS, max_size=2),
     places=st.lists(PLACES, max_size=2),
     fingerprint=TEXTS,
     structure=st.just([". Root", "a A", "a.b B weight:float32[2]", "blocks.0 Block"]),

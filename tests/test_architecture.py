@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("stats", "device", "structure"),
     ("plan", "store"),
-    ("engines", "report", "isolation"),
+    ("engines", "report", "isolation", "roots"),
     ("observe", "runtime"),
     ("search", "decorator"),
     ("notebook",),
@@ -36,7 +36,7 @@ OWNERS = {
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
     "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],
-    "paddle": ["structure.py", "decorator.py", "device.py", "engines/", "observe/", "runtime/", "search/"],
+    "paddle": ["structure.py", "decorator.py", "device.py", "roots.py", "engines/", "observe/", "runtime/", "search/"],
     "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
 }
 """Who may import a library."""

@@ -12,7 +12,7 @@ import pytest
 from paddle import nn
 
 from autohybrid.observe.observer import KEPT_PER_KIND, Observer
-from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.observe.profile import Profile, RootProfile, Spot
 from autohybrid.observe.timing import HookCost, Hooks
 
 X = paddle.ones([2, 8])
@@ -284,11 +284,11 @@ def test_another_threads_calls_are_roots_of_their_own() -> None:
 
 def test_the_hooks_own_cost_is_taken_out() -> None:
     layer = nn.Identity()
-    with Hooks({"": layer}) as hooks:
+    with Hooks({Spot("it"): layer}) as hooks:
         for _ in range(3):
             layer(X)
     hooks.raw_inclusive[0] = 10.0
     sample = hooks.sample(20.0, HookCost(within=1.0, around=2.0))
     assert sample.total == 20.0 - 3 * 3.0
-    assert sample.inclusive[""] == 10.0 - 3 * 1.0
-    assert sample.calls[""] == 3
+    assert sample.inclusive[Spot("it")] == 10.0 - 3 * 1.0
+    assert sample.calls[Spot("it")] == 3

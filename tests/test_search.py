@@ -431,7 +431,7 @@ def test_what_dies_when_it_is_confirmed_is_dropped_and_the_next_best_set_confirm
     found = _proven(made)
     assert found.regions == []
     assert made.isolation.confirmations == [["a", "b"], [""]]
-    assert set(found.dropped) == {"", "a", "b"}
+    assert set(found.dropped) == {"(root)", "a", "b"}
 
 
 # Samples, taken in turn.

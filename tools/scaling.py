@@ -19,9 +19,11 @@ Usage: python tools/scaling.py [--sizes 125,250,500,1000,2000] [--repeats 3] [--
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,9 +211,22 @@ def measured(shape: str, size: int, repeats: int) -> dict[str, list[float]]:
     # Every Layer of a large model is a small share of it; here the choice is to have them all.
     search.LEAST_SAVING = 0.0
     for _ in range(repeats):
-        for step, seconds in Steps(SHAPES[shape](size)).take().items():
-            samples.setdefault(step, []).append(seconds)
+        model = SHAPES[shape](size)
+        with _collector_off():
+            for step, seconds in Steps(model).take().items():
+                samples.setdefault(step, []).append(seconds)
     return samples
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """As in timeit: one full collection takes 0.1 s with Paddle loaded, whoever happens to set it off."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def main() -> None:

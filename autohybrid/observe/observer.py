@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import paddle
-from paddle.base.dygraph.base import in_to_static_mode
 
 from autohybrid import device
 from autohybrid.device import clock
-from autohybrid.observe.profile import KeptCall, LayerTime, Profile, RootProfile
+from autohybrid.observe.profile import KeptCall, LayerTime, Profile, RootProfile, Spot
 from autohybrid.observe.timing import HookCost, Hooks, Sample, Sampling, measured_hook_cost
 from autohybrid.plan import Place
+from autohybrid.roots import FORWARD, RootCalls
 from autohybrid.stats import median
 from autohybrid.structure import Structure, Tensor, flatten, map_constants
 
@@ -42,9 +42,10 @@ class _Call:
 
 @dataclass(slots=True, eq=False)
 class _Kind:
-    """The calls of a root with one argument structure (sizes and numbers left out)."""
+    """The calls of one function of a root with one argument structure (sizes and numbers left out)."""
 
     number: int
+    function: str
     sampling: Sampling = field(default_factory=Sampling)
     kept: list[KeptCall] = field(default_factory=list)
     marks: set[Any] = field(default_factory=set)
@@ -59,7 +60,7 @@ class _Root:
 
 
 class _PerThread(threading.local):
-    inside = False
+    hooks: Hooks | None = None
 
 
 class Observer:
@@ -77,8 +78,7 @@ class Observer:
         self._roots: dict[int, _Root] = {}
         self._local = _PerThread()
         self._lock = threading.Lock()
-        self._original: Callable[..., Any] | None = None
-        self._patched: Callable[..., Any] | None = None
+        self._seeing = RootCalls(self._root_call, within=self._method_call)
         self._count = 0
         self._wait: Callable[[], None] | None = None
         self._cost = HookCost(within=0.0, around=0.0)
@@ -86,49 +86,38 @@ class Observer:
     def __enter__(self) -> Observer:
         self._wait = device.synchronize if device.on_gpu() else None
         self._cost = measured_hook_cost()
-        self._original = original = paddle.nn.Layer.__call__
-        local = self._local
-
-        @functools.wraps(original)
-        def observed(layer: Any, *inputs: Any, **kwargs: Any) -> Any:
-            if local.inside or in_to_static_mode() or isinstance(layer, paddle.DataParallel):
-                return original(layer, *inputs, **kwargs)
-            return self._root_call(original, layer, inputs, kwargs)
-
-        self._patched = observed
-        paddle.nn.Layer.__call__ = observed
+        self._seeing.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if paddle.nn.Layer.__call__ is self._patched:
-            paddle.nn.Layer.__call__ = self._original
+        self._seeing.__exit__()
         self._max_calls = 0
 
     def _root_call(
-        self, original: Callable[..., Any], layer: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+        self, layer: Any, function: str, original: Callable[..., Any], inputs: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if self._max_calls is not None and self._count >= self._max_calls:
             return original(layer, *inputs, **kwargs)
         self._count += 1
         tensors, structure = flatten((inputs, kwargs))
-        root, kind = self._root_and_kind(layer, structure, tensors)
+        root, kind = self._root_and_kind(layer, function, structure, tensors)
         _note_place(root)
         call = _Call(seconds=0.0, kind=kind.number, hooked=False)
         call.kept = self._keep(kind, structure, tensors, layer)
         hooks = self._hooks_for(kind, layer)
-        self._local.inside = True
         try:
             if hooks is None:
                 answer, call.seconds = self._timed(original, layer, inputs, kwargs)
             else:
                 with hooks:
+                    self._local.hooks = hooks
                     answer, call.seconds = self._timed(original, layer, inputs, kwargs)
         except BaseException:
             self._drop(kind, call)  # a call that raises is nothing to measure by
             raise
         finally:
-            self._local.inside = False
             if hooks is not None:
+                self._local.hooks = None
                 self._lock.release()
         if hooks is not None:
             call.hooked = True
@@ -138,6 +127,15 @@ class Observer:
         if paddle.is_grad_enabled():
             self._watch_for_training(kind, call, answer)
         return answer
+
+    def _method_call(
+        self, layer: Any, function: str, original: Callable[..., Any], inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        hooks = self._local.hooks
+        if hooks is None:
+            return original(layer, *inputs, **kwargs)
+        with hooks.method(layer, function):
+            return original(layer, *inputs, **kwargs)
 
     def _timed(
         self, original: Callable[..., Any], layer: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any]
@@ -150,14 +148,16 @@ class Observer:
             self._wait()
         return answer, clock() - started
 
-    def _root_and_kind(self, layer: Any, structure: Structure, tensors: list[Tensor]) -> tuple[_Root, _Kind]:
+    def _root_and_kind(
+        self, layer: Any, function: str, structure: Structure, tensors: list[Tensor]
+    ) -> tuple[_Root, _Kind]:
         root = self._roots.get(id(layer))
         if root is None:
             root = self._roots.setdefault(id(layer), _Root(layer))
-        key = (_without_numbers(structure), tuple([(str(t.dtype), t.ndim) for t in tensors]))
+        key = (function, _without_numbers(structure), tuple([(str(t.dtype), t.ndim) for t in tensors]))
         kind = root.kinds.get(key)
         if kind is None:
-            kind = root.kinds.setdefault(key, _Kind(number=len(root.kinds)))
+            kind = root.kinds.setdefault(key, _Kind(number=len(root.kinds), function=function))
         return root, kind
 
     def _hooks_for(self, kind: _Kind, layer: Any) -> Hooks | None:
@@ -166,7 +166,8 @@ class Observer:
         # Hooks are for one thread's call at a time.
         if not self._lock.acquire(blocking=False):
             return None
-        return Hooks({path: sub for path, sub in layer.named_sublayers() if path}, self._wait)
+        below = {Spot(path): sub for path, sub in layer.named_sublayers() if path}
+        return Hooks(below, self._wait, root=(Spot("", kind.function), layer))
 
     def _keep(self, kind: _Kind, structure: Structure, tensors: list[Tensor], layer: Any) -> KeptCall | None:
         if len(kind.kept) >= KEPT_PER_KIND or kind.number >= KINDS:
@@ -185,6 +186,7 @@ class Observer:
             tensors=clones,
             gradients=bool(paddle.is_grad_enabled()),
             training=any(sub.training for sub in layer.sublayers(include_self=True)),
+            function=kind.function,
         )
         kind.marks.add(mark)
         kind.kept.append(kept)
@@ -232,10 +234,15 @@ def _copied_array(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
+_BETWEEN = frozenset({__name__, RootCalls.__module__})
+
+
 def _note_place(root: _Root) -> None:
     if len(root.places) >= 8:
         return
-    frame = sys._getframe(3)
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _BETWEEN:
+        frame = frame.f_back
     root.places[(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)] = None
 
 
@@ -271,41 +278,65 @@ def _typical_seconds(calls: list[_Call], kind: int) -> float:
     return median(plain) if plain else median([call.sample.total if call.sample else call.seconds for call in same])
 
 
+class _Total:
+    """What the samples add up to for one function of one Layer, over all inference calls of the root."""
+
+    __slots__ = ("called_from", "calls", "inclusive", "own")
+
+    def __init__(self) -> None:
+        self.calls = self.inclusive = self.own = 0.0
+        self.called_from: set[Spot] = set()
+
+
 def _layer_times(root: _Root, calls: list[_Call], typical: dict[int, float], seconds: float) -> list[LayerTime]:
-    """The root's own row, then one for each sub-Layer that was called, in the order of the tree."""
-    totals: dict[str, list[float]] = {}
+    """The root's own rows, then those of each sub-Layer that was called, in the order of the tree."""
+    totals: defaultdict[Spot, _Total] = defaultdict(_Total)
     for kind in root.kinds.values():
         same = [call for call in calls if call.kind == kind.number]
-        samples = kind.sampling.samples[1:] or kind.sampling.samples
-        if not same or not samples:
+        if not same:
             continue
-        count = len(same)
         # The parts get their shares of the very seconds that the root got, outliers included.
         spent = sum(typical[kind.number] if call.hooked else call.seconds for call in same)
-        for sample in samples:
-            scale = spent / (sample.total * len(samples))
-            for path, inclusive in sample.inclusive.items():
-                row = totals.setdefault(path, [0.0, 0.0, 0.0])
-                row[0] += sample.calls[path] * count / len(samples)
-                row[1] += inclusive * scale
-                row[2] += sample.own[path] * scale
+        below = _add_samples(totals, kind, len(same), spent)
+        own = totals[Spot("", kind.function)]
+        own.calls += len(same)
+        own.inclusive += spent
+        own.own += max(0.0, spent - below)
     aliases: dict[int, list[str]] = {}
-    for path, sub in root.layer.named_sublayers(remove_duplicate=False):
+    for path, sub in root.layer.named_sublayers(include_self=True, remove_duplicate=False):
         aliases.setdefault(id(sub), []).append(path)
-    below = [
+    functions: defaultdict[str, list[str]] = defaultdict(list)
+    for spot in sorted(totals, key=lambda each: (each.function != FORWARD, each.function)):
+        functions[spot.path].append(spot.function)
+    return [
         LayerTime(
             path=path,
+            function=function,
             aliases=tuple([alias for alias in aliases[id(sub)] if alias != path]),
             layer=sub,
-            calls=totals[path][0] / len(calls),
-            inclusive=min(totals[path][1], seconds),
-            own=min(totals[path][2], seconds),
+            calls=total.calls / len(calls),
+            inclusive=min(total.inclusive, seconds),
+            own=min(total.own, seconds),
+            called_from=frozenset(total.called_from),
         )
-        for path, sub in root.layer.named_sublayers()
-        if path in totals
+        for path, sub in root.layer.named_sublayers(include_self=True)
+        for function in functions[path]
+        for total in [totals[Spot(path, function)]]
     ]
-    own = max(0.0, seconds - sum(row.own for row in below))
-    return [
-        LayerTime(path="", aliases=(), layer=root.layer, calls=1.0, inclusive=seconds, own=own),
-        *below,
-    ]
+
+
+def _add_samples(totals: dict[Spot, _Total], kind: _Kind, count: int, spent: float) -> float:
+    """Adds what one kind's samples say of ``count`` calls that took ``spent`` seconds; returns the own seconds of all
+    below the root."""
+    samples = kind.sampling.samples[1:] or kind.sampling.samples
+    below = 0.0
+    for sample in samples:
+        scale = spent / (sample.total * len(samples))
+        for spot, inclusive in sample.inclusive.items():
+            row = totals[spot]
+            row.calls += sample.calls[spot] * count / len(samples)
+            row.inclusive += inclusive * scale
+            row.own += sample.own[spot] * scale
+            row.called_from |= sample.called_from[spot]
+            below += sample.own[spot] * scale
+    return below

@@ -14,6 +14,7 @@ from autohybrid.plan.document import (
     Samples,
     Script,
     Settings,
+    spot_name,
 )
 from autohybrid.plan.files import dump, json_schema, load, parse, save
 
@@ -36,4 +37,5 @@ __all__ = [
     "load",
     "parse",
     "save",
+    "spot_name",
 ]

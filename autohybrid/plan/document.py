@@ -88,10 +88,18 @@ class Equality(Document, frozen=True):
     inputs_compared: Count
 
 
+def spot_name(path: str, function: str) -> str:
+    """What people call a function of the Layer at a path: ``encoder``, ``(root)``, ``vae.decode()``."""
+    if function == "forward":
+        return path or "(root)"
+    return f"{path}.{function}()" if path else f"{function}()"
+
+
 class RankedLayer(Document, frozen=True):
-    """One row of the ranking: where the time of the inference calls goes."""
+    """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method."""
 
     path: str
+    function: str
     class_name: str = msgspec.field(name="class")
     aliases: list[str]
     calls: float
@@ -102,6 +110,11 @@ class RankedLayer(Document, frozen=True):
     looks: str
     source: Place | None
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return spot_name(self.path, self.function)
+
 
 class Region(Document, frozen=True):
     """A candidate that the plan converts.
@@ -109,10 +122,17 @@ class Region(Document, frozen=True):
     ``inputs`` are the argument structures to convert for. ``measured_on`` is the path whose trial stands for this
     region: its own, or that of a Layer of the same class, structure and signature. ``training_mode`` tells whether
     the region may answer in training mode: ``same`` when that makes no difference to it.
+
+    ``kind`` tells what it stands for: a Layer's forward (``layer``), another method of it (``method``), or consecutive
+    calls in a Layer's function (``chain``). ``function`` is the attribute that is replaced. Of a chain, ``members`` are
+    the paths of the Layers called, in order, and ``code`` the statements, by which it is found again.
     """
 
-    kind: Literal["layer"]
+    kind: Literal["layer", "method", "chain"]
     path: str
+    function: str
+    members: list[str]
+    code: str
     aliases: list[str]
     class_name: str = msgspec.field(name="class")
     source_hash: str
@@ -129,6 +149,11 @@ class Region(Document, frozen=True):
     conversion_seconds: Seconds
     extra_memory: Count
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return spot_name(self.path, self.function)
+
 
 class Rejected(Document, frozen=True):
     """A Layer or an attempt that was passed over, and why.
@@ -139,6 +164,7 @@ class Rejected(Document, frozen=True):
     """
 
     path: str
+    function: str
     class_name: str = msgspec.field(name="class")
     reason: str
     detail: str
@@ -149,6 +175,11 @@ class Rejected(Document, frozen=True):
     options: dict[str, Any]
     evidence: str
     reproduce: str
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return spot_name(self.path, self.function)
 
 
 class Confirmation(Document, frozen=True):
@@ -174,10 +205,14 @@ class Confirmation(Document, frozen=True):
 
 
 class Model(Document, frozen=True):
-    """One root: its structure, where its time goes, what was chosen and what was not."""
+    """One root: its structure, where its time goes, what was chosen and what was not.
+
+    ``functions`` are those that were called from outside any Layer: ``forward``, methods.
+    """
 
     id: str
     class_name: str = msgspec.field(name="class")
+    functions: list[str]
     places: list[Place]
     fingerprint: str
     structure: list[str]

@@ -40,7 +40,7 @@ def region_row(region: Region) -> RegionRow:
     eager, hybrid = median(region.samples.eager), median(region.samples.hybrid)
     gain = eager - hybrid
     return RegionRow(
-        path=region.path or "(root)",
+        path=region.name,
         class_name=region.class_name,
         kind=region.kind,
         engine=region.engine,
@@ -130,7 +130,7 @@ class RejectedRow:
     @property
     def name(self) -> str:
         more = f" and {self.layers - 1} alike" if self.layers > 1 else ""
-        return f"{self.first.path or '(root)'} ({self.first.class_name}){more}"
+        return f"{self.first.name} ({self.first.class_name}){more}"
 
 
 def listed(model: Model) -> list[RejectedRow]:
@@ -138,24 +138,24 @@ def listed(model: Model) -> list[RejectedRow]:
 
     Layers of one class with one fate are one row, and what failed again with other options isn't repeated.
     """
-    groups: dict[tuple[str, str, str], dict[str, Rejected]] = {}
-    converted = {region.path for region in model.regions}
+    groups: dict[tuple[str, str, str, str], dict[str, Rejected]] = {}
+    converted = {region.name for region in model.regions}
     for row in model.rejected:
-        if row.reason not in UNINTERESTING and row.path not in converted:
+        if row.reason not in UNINTERESTING and row.name not in converted:
             fate = row.detail.partition(": ")[2] if row.detail.startswith("as ") else row.detail
-            groups.setdefault((row.class_name, row.reason, fate), {}).setdefault(row.path, row)
+            groups.setdefault((row.class_name, row.function, row.reason, fate), {}).setdefault(row.name, row)
     made: dict[tuple[str, str], RejectedRow] = {}
     for members in groups.values():
         rows = list(members.values())
         shown = RejectedRow(first=rows[0], layers=len(rows), share=min(1.0, sum(row.share for row in rows)))
-        made.setdefault((rows[0].path, rows[0].reason), shown)
+        made.setdefault((rows[0].name, rows[0].reason), shown)
     return sorted(made.values(), key=lambda row: -row.share)
 
 
 def reasons_without(model: Model, options: dict[str, object]) -> list[str]:
     """Why the regions with these options don't have the engine's defaults: the codes of the attempts that failed."""
-    paths = {region.path for region in model.regions if region.options == options}
-    return sorted({row.reason for row in model.rejected if row.path in paths})
+    names = {region.name for region in model.regions if region.options == options}
+    return sorted({row.reason for row in model.rejected if row.name in names})
 
 
 def uninteresting(model: Model) -> dict[str, int]:

@@ -44,7 +44,7 @@ def _model(model: Model, ranked: bool) -> list[str]:
 def _ranking(ranking: Sequence[RankedLayer]) -> str:
     shown = [
         [
-            row.path or "(root)",
+            row.name,
             _shortened(row.class_name, 18),
             f"{row.calls:.4g}",
             f"{row.share:.1%}",

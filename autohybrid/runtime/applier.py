@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import paddle
-from paddle.base.dygraph.base import in_to_static_mode
-
 from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
+from autohybrid.roots import FORWARD, RootCalls
 from autohybrid.runtime import attach
 from autohybrid.runtime.status import status
 
 
 class Applier:
-    """Between ``__enter__`` and ``__exit__``, every Layer called from outside any Layer gets the plan's regions.
+    """Between ``__enter__`` and ``__exit__``, every Layer called from outside any Layer gets the plan's regions, also
+    when it is a method that is called.
 
     A root that the plan doesn't know stays as it is.
 
@@ -30,33 +27,24 @@ class Applier:
         self._plan = plan
         self._seen: dict[int, Any] = {}
         self._unknown: dict[str, str] = {}
-        self._local = threading.local()
-        self._original: Callable[..., Any] | None = None
-        self._patched: Callable[..., Any] | None = None
+        methods = {name for model in plan.models for name in model.functions if name != FORWARD}
+        self._seeing = RootCalls(self._root_call, methods=methods)
 
     def __enter__(self) -> Applier:
-        self._original = original = paddle.nn.Layer.__call__
-        local, seen = self._local, self._seen
-
-        @functools.wraps(original)
-        def applying(layer: Any, *inputs: Any, **kwargs: Any) -> Any:
-            if getattr(local, "inside", False) or in_to_static_mode() or isinstance(layer, paddle.DataParallel):
-                return original(layer, *inputs, **kwargs)
-            if id(layer) not in seen:
-                self._apply(layer)
-            local.inside = True
-            try:
-                return original(layer, *inputs, **kwargs)
-            finally:
-                local.inside = False
-
-        self._patched = applying
-        paddle.nn.Layer.__call__ = applying
+        self._seeing.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if paddle.nn.Layer.__call__ is self._patched:
-            paddle.nn.Layer.__call__ = self._original
+        self._seeing.__exit__()
+
+    def _root_call(
+        self, layer: Any, function: str, original: Callable[..., Any], inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if id(layer) not in self._seen:
+            self._apply(layer)
+            if function != FORWARD and function in layer.__dict__:
+                return layer.__dict__[function](*inputs, **kwargs)
+        return original(layer, *inputs, **kwargs)
 
     def _apply(self, layer: Any) -> None:
         self._seen[id(layer)] = layer

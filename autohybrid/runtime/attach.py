@@ -135,7 +135,10 @@ def _entries_for(model: Any, plan: Plan, entry: str | None) -> list[tuple[Any, M
     if fitting:
         return [(model, _the_one(fitting))]
     below = []
+    names = {each.class_name for each in candidates}
     for sub in model.sublayers():
+        if type(sub).__qualname__ not in names:
+            continue
         digest = fingerprint(structure_lines(sub))
         fitting = [each for each in candidates if each.fingerprint == digest]
         if fitting:
@@ -178,7 +181,7 @@ def _place(
     engine.check_options(planned.options)
     recipe = Recipe(
         layer=layer,
-        function=layer.forward,
+        function=getattr(layer, planned.function),
         engine=engine,
         options=planned.options,
         tolerance=tolerance,
@@ -186,17 +189,17 @@ def _place(
         store=kept,
     )
     region = Region(
-        path=planned.path,
+        path=planned.path if planned.kind == "layer" else planned.name,
         recipe=recipe,
         admitted=planned.inputs,
         training_mode=planned.training_mode,
         planned=planned,
-        previous=layer.__dict__.get("forward"),
+        previous=layer.__dict__.get(planned.function),
         policies=policies,
         repairs=engine.attempts(),
     )
     # Not by setattr: some models replace what is assigned to forward.
-    layer.__dict__["forward"] = region
+    layer.__dict__[planned.function] = region
     return region
 
 

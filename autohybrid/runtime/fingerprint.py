@@ -39,19 +39,23 @@ def first_difference(recorded: Sequence[str], live: Sequence[str]) -> str:
     return f"the model has '{live[len(recorded)]}', which the plan lacks"
 
 
-def source_hash(layer: Any) -> str:
-    """A digest of the source of ``forward`` of ``layer`` and of every Layer below it, comments and layout left out.
+def source_hash(layer: Any, function: str = "forward") -> str:
+    """A digest of the source of a function of ``layer`` and of ``forward`` of every Layer below it, comments and layout
+    left out.
 
     Empty where a source can't be read.
     """
-    return source_digest({type(sub) for sub in layer.sublayers(include_self=True)})
+    return source_digest([(type(layer), function), *((type(sub), "forward") for sub in layer.sublayers())])
 
 
-def source_digest(kinds: Iterable[Any]) -> str:
-    """A digest of the source of ``forward`` of these classes of Layers, in whatever order; empty as above."""
+def source_digest(functions: Iterable[tuple[Any, str]]) -> str:
+    """A digest of the source of functions, each given by its class and name, in whatever order.
+
+    Empty where a source can't be read.
+    """
     digests = set()
-    for kind in kinds:
-        text = normalized_source(kind.forward)
+    for kind, name in set(functions):
+        text = normalized_source(getattr(kind, name))
         if not text:
             return ""
         digests.add(f"{qualified_name(kind)}\n{text}")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from autohybrid.roots import FORWARD
 from autohybrid.runtime.fingerprint import own_line, source_digest
 from autohybrid.search.source import Finding, findings
 
@@ -14,8 +15,8 @@ from autohybrid.search.source import Finding, findings
 class Below:
     """A Layer with all that lies below it.
 
-    ``classes`` has each class once, the Layer's own first; ``structure`` is a digest of classes, names, parameters'
-    shapes and dtypes; ``hooked`` says whether any of these Layers has a hook.
+    ``classes`` has each class of those below once; ``structure`` is a digest of classes, names, parameters' shapes and
+    dtypes; ``hooked`` says whether the Layer or any below it has a hook.
     """
 
     classes: tuple[Any, ...]
@@ -38,25 +39,32 @@ class Family:
         return known
 
     def _found(self, layer: Any) -> Below:
-        members = [(name, self.below(sub)) for name, sub in layer._sub_layers.items() if sub is not None]
-        lines = [own_line("", layer), *[f"{name} {member.structure}" for name, member in members]]
+        members = [(name, sub, self.below(sub)) for name, sub in layer._sub_layers.items() if sub is not None]
+        lines = [own_line("", layer), *[f"{name} {member.structure}" for name, _, member in members]]
         return Below(
-            classes=tuple(dict.fromkeys([type(layer), *[kind for _, member in members for kind in member.classes]])),
+            classes=tuple(dict.fromkeys([kind for _, sub, member in members for kind in (type(sub), *member.classes)])),
             structure=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-            hooked=bool(layer._forward_pre_hooks or layer._forward_post_hooks) or any(m.hooked for _, m in members),
+            hooked=bool(layer._forward_pre_hooks or layer._forward_post_hooks)
+            or any(member.hooked for _, _, member in members),
         )
 
-    def likeness(self, layer: Any) -> tuple[str, str]:
-        """Equal for Layers of the same class, source and structure."""
-        below = self.below(layer)
-        if below.classes not in self._sources:
-            self._sources[below.classes] = source_digest(below.classes)
-        return below.structure, self._sources[below.classes]
+    def _functions(self, layer: Any, function: str) -> tuple[tuple[Any, str], ...]:
+        """A function of ``layer`` and the forwards of the Layers below it, by class and name, each once."""
+        inner = [(kind, FORWARD) for kind in self.below(layer).classes]
+        return tuple(dict.fromkeys([(type(layer), function), *inner]))
 
-    def findings(self, layer: Any) -> tuple[Finding, ...]:
-        """What in the source of ``layer`` and of the Layers below it may stand against a conversion, its own first."""
-        kinds = [kind for kind in self.below(layer).classes if kind.__module__.partition(".")[0] != "paddle"]
-        return tuple([finding for kind in kinds for finding in findings(kind.forward)])
+    def likeness(self, layer: Any, function: str = FORWARD) -> tuple[str, ...]:
+        """Equal for the same function of Layers of the same class, source and structure."""
+        functions = self._functions(layer, function)
+        if functions not in self._sources:
+            self._sources[functions] = source_digest(functions)
+        return function, self.below(layer).structure, self._sources[functions]
+
+    def findings(self, layer: Any, function: str = FORWARD) -> tuple[Finding, ...]:
+        """What in the source of a function of ``layer`` and of the Layers below it may stand against a conversion, its
+        own first."""
+        own = [each for each in self._functions(layer, function) if each[0].__module__.partition(".")[0] != "paddle"]
+        return tuple([finding for kind, name in own for finding in findings(getattr(kind, name))])
 
     def has_hooks_inside(self, layer: Any) -> bool:
         """Whether a Layer below ``layer`` has a hook."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,7 +65,7 @@ class Confirmation:
                 _answer(self.root.layer, call)
             if all(region.hybrid_calls for region in placed):
                 break
-        idle = {each.path: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
+        idle = {each.planned.name: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
         found = self._compared(placed)
         samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
         return Confirmed(
@@ -101,8 +102,9 @@ class Confirmation:
         def hybrid() -> float:
             seconds = 0.0
             for call, weight, args, kwargs in prepared:
+                called = call.callable_of(layer)
                 with paddle.set_grad_enabled(call.gradients):
-                    seconds += weight * duration(lambda args=args, kwargs=kwargs: layer(*args, **kwargs))  # type: ignore[misc]
+                    seconds += weight * duration(functools.partial(called, *args, **kwargs))
             return seconds
 
         def baseline() -> float:
@@ -118,16 +120,20 @@ def _of_each_size(kept: Sequence[KeptCall]) -> list[tuple[KeptCall, float]]:
     """One call of each structure and size, with the weight of all alike: other values take the same time."""
     found: dict[Any, tuple[KeptCall, float]] = {}
     for call in kept:
-        key = (call.arguments, signature(call.tensors), tuple([tuple(tensor.shape) for tensor in call.tensors]))
+        key = (
+            call.function,
+            call.arguments,
+            signature(call.tensors),
+            tuple([tuple(tensor.shape) for tensor in call.tensors]),
+        )
         first, weight = found.get(key, (call, 0.0))
         found[key] = (first, weight + call.weight)
     return list(found.values())
 
 
 def _answer(layer: Any, call: KeptCall) -> Any:
-    args, kwargs = call.fresh_arguments()
     with paddle.set_grad_enabled(call.gradients):
-        return layer(*args, **kwargs)
+        return call.answer(layer)
 
 
 def _tensors(answer: Any) -> list[Tensor]:
@@ -138,15 +144,15 @@ class _lifted:
     """Takes regions out for a moment, so that the baseline is the script as it is, without even our bypass."""
 
     def __init__(self, placed: Sequence[LiveRegion]) -> None:
-        self._places = [(region.recipe.layer.__dict__, region) for region in placed]
+        self._places = [(region.recipe.layer.__dict__, region.planned.function, region) for region in placed]
 
     def __enter__(self) -> None:
-        for attributes, region in self._places:
+        for attributes, name, region in self._places:
             if region.previous is None:
-                del attributes["forward"]
+                del attributes[name]
             else:
-                attributes["forward"] = region.previous
+                attributes[name] = region.previous
 
     def __exit__(self, *_: object) -> None:
-        for attributes, region in self._places:
-            attributes["forward"] = region
+        for attributes, name, region in self._places:
+            attributes[name] = region

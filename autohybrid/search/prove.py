@@ -11,6 +11,7 @@ import msgspec
 from autohybrid import plan
 from autohybrid.isolation import Finished, Isolation
 from autohybrid.observe.profile import RootProfile
+from autohybrid.roots import FORWARD
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
@@ -50,7 +51,7 @@ class Prover:
             if not chosen:
                 return Proven(regions=[], confirmation=last, dropped=dropped)
             if dropped and self.budget.left <= 0.0:
-                dropped |= {each.candidate.path: "the budget ended before it was confirmed" for each in chosen}
+                dropped |= {each.candidate.name: "the budget ended before it was confirmed" for each in chosen}
                 return Proven(regions=[], confirmation=last, dropped=dropped)
             regions = [region_of(attempt) for attempt in chosen]
             self.progress(
@@ -63,9 +64,9 @@ class Prover:
                     regions=regions, confirmation=verdict.confirmation, dropped=dropped, attempts=tuple(chosen)
                 )
             # What is known to be at fault goes; else what contributes least.
-            guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.path]
+            guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.name]
             if verdict.all_guilty:
-                guilty = [each.candidate.path for each in chosen]
+                guilty = [each.candidate.name for each in chosen]
             for path in guilty:
                 dropped[path] = verdict.why
 
@@ -156,11 +157,14 @@ def region_of(attempt: Attempt) -> plan.Region:
     assert isinstance(outcome, Converted), "only what converts is chosen"
     candidate = attempt.candidate
     return plan.Region(
-        kind="layer",
+        kind="layer" if candidate.function == FORWARD else "method",
         path=candidate.path,
+        function=candidate.function,
+        members=[],
+        code="",
         aliases=list(candidate.timed.aliases),
         class_name=candidate.class_name,
-        source_hash=source_hash(candidate.layer),
+        source_hash=source_hash(candidate.layer, candidate.function),
         engine=attempt.engine,
         options=attempt.options,
         inputs=[outcome.inputs, *outcome.other_sizes],

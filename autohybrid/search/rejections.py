@@ -14,7 +14,6 @@ from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
 from autohybrid.search.search import Attempt, Findings
-from autohybrid.search.tree import Tree
 
 _REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
 
@@ -36,20 +35,21 @@ class Rejections:
         """One row for each failed attempt, and one for each other candidate; the largest share first."""
         rows: list[plan.Rejected] = []
         taken = {id(attempt.candidate) for attempt in self.regions}
-        covered = Tree(candidates).covered_by([attempt.candidate for attempt in self.regions])
+        converted = {attempt.candidate.spot: attempt.candidate for attempt in self.regions}
         for candidate in candidates:
             made = self.findings.attempts_of(candidate)
             failed = [attempt for attempt in made if not isinstance(attempt.outcome, Converted)]
             rows += [self._failed(attempt) for attempt in failed]
             if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
-                rows.append(self._passed_over(candidate, covered.get(id(candidate))))
+                outer = next((converted[spot] for spot in candidate.inside if spot in converted), None)
+                rows.append(self._passed_over(candidate, outer))
         return sorted(rows, key=lambda row: -row.share)
 
     def _failed(self, attempt: Attempt) -> plan.Rejected:
         candidate, outcome = attempt.candidate, attempt.outcome
         reason = outcome.reason if isinstance(outcome, Unfit) else _REASON_OF[type(outcome)]
         detail = outcome.detail  # type: ignore[union-attr]
-        if attempt.measured_on != candidate.path:
+        if attempt.measured_on != candidate.name:
             detail = f"as {attempt.measured_on}: {detail}"
         finding = candidate.findings[0] if candidate.findings and reason in ("failed", "wrong", "state") else None
         cured = self.findings.best_attempt(candidate)
@@ -64,20 +64,20 @@ class Rejections:
             engine=attempt.engine,
             options=attempt.options,
             evidence=_evidence(outcome),
-            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.path else "",
+            reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.name else "",
         )
 
     def _passed_over(self, candidate: Candidate, outer: Candidate | None) -> plan.Rejected:
         if outer is not None:
-            return self._row(candidate, "covered", f"by {outer.path or '(root)'}")
+            return self._row(candidate, "covered", f"by {outer.name}")
         if id(candidate) in self.findings.passed:
             reason, detail = self.findings.passed[id(candidate)]
             return self._row(candidate, reason, detail)
         best = self.findings.best_attempt(candidate)
         if best is None:
             return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
-        if candidate.path in self.dropped:
-            return self._row(candidate, "dropped", self.dropped[candidate.path], attempt=best)
+        if candidate.name in self.dropped:
+            return self._row(candidate, "dropped", self.dropped[candidate.name], attempt=best)
         comparison = best.outcome.samples.comparison()  # type: ignore[union-attr]
         shown = f"{comparison.speedup:.2f}x, certain to lie between {comparison.low:.2f}x and {comparison.high:.2f}x"
         return self._row(
@@ -100,6 +100,7 @@ class Rejections:
     ) -> plan.Rejected:
         return plan.Rejected(
             path=candidate.path,
+            function=candidate.function,
             class_name=candidate.class_name,
             reason=reason,
             detail=detail,
@@ -115,7 +116,7 @@ class Rejections:
     def _reproduction(self, attempt: Attempt, reason: str) -> str:
         if not self.reproduces or reason not in _REASON_OF.values():
             return ""
-        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.path or 'root'}-{reason}.py"
+        name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.name.strip('()')}-{reason}.py"
         self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
         return name
 

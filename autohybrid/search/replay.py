@@ -12,7 +12,7 @@ from typing import Any
 
 import paddle
 
-from autohybrid.observe.profile import KeptCall, RootProfile
+from autohybrid.observe.profile import KeptCall, RootProfile, Spot
 from autohybrid.runtime.signature import Shapes, merged
 from autohybrid.structure import Structure, Tensor, flatten, signature
 
@@ -22,7 +22,7 @@ MOST_INPUTS = 3
 
 @dataclass(slots=True, kw_only=True)
 class Heard:
-    """The calls of one sub-Layer with one argument structure."""
+    """The calls of one function of a Layer with one argument structure."""
 
     arguments: Structure
     shapes: Shapes
@@ -31,32 +31,32 @@ class Heard:
     inputs: list[KeptCall] = field(default_factory=list)
 
 
-def listen(root: RootProfile, layers: dict[str, Any], keep_for: str) -> dict[str, list[Heard]]:
+def listen(root: RootProfile, layers: dict[Spot, Any], keep_for: Spot) -> dict[Spot, list[Heard]]:
     """Replays the root's kept calls.
 
     Args:
-        layers: the sub-Layers to listen to, by path.
-        keep_for: the path whose inputs are kept; of the others only structures and shapes are.
+        layers: the functions to listen to, with their Layers.
+        keep_for: the one whose inputs are kept; of the others only structures and shapes are.
 
     Returns:
-        For each path what was heard, the most frequent argument structure first.
+        For each function what was heard, the most frequent argument structure first.
     """
-    heard: dict[str, dict[Any, Heard]] = {path: {} for path in layers}
-    if set(layers) == {""} and not root.layer._forward_pre_hooks:
-        # What the root's forward gets is known without a call.
-        for kept in root.kept:
-            _hear(heard[""], kept.arguments, kept.tensors).inputs.append(kept)
+    heard: dict[Spot, dict[Any, Heard]] = {spot: {} for spot in layers}
+    known = [kept for kept in root.kept if set(layers) == {Spot("", kept.function)}]
+    if known and not root.layer._forward_pre_hooks:
+        # What the root's own functions get is known without a call.
+        for kept in known:
+            _hear(heard[keep_for], kept.arguments, kept.tensors).inputs.append(kept)
         return _most_frequent_first(heard)
     with _ears(layers, heard, keep_for):
         for kept in root.kept:
-            args, kwargs = kept.fresh_arguments()
             with paddle.set_grad_enabled(kept.gradients):
-                root.layer(*args, **kwargs)
+                kept.answer(root.layer)
     return _most_frequent_first(heard)
 
 
-def _most_frequent_first(heard: dict[str, dict[Any, Heard]]) -> dict[str, list[Heard]]:
-    return {path: sorted(kinds.values(), key=lambda each: -each.calls) for path, kinds in heard.items()}
+def _most_frequent_first(heard: dict[Spot, dict[Any, Heard]]) -> dict[Spot, list[Heard]]:
+    return {spot: sorted(kinds.values(), key=lambda each: -each.calls) for spot, kinds in heard.items()}
 
 
 def _hear(kinds: dict[Any, Heard], structure: Structure, tensors: Sequence[Tensor]) -> Heard:
@@ -71,19 +71,20 @@ def _hear(kinds: dict[Any, Heard], structure: Structure, tensors: Sequence[Tenso
 
 
 @contextmanager
-def _ears(layers: dict[str, Any], heard: dict[str, dict[Any, Heard]], keep_for: str) -> Iterator[None]:
-    before = {path: layer.__dict__.get("forward") for path, layer in layers.items()}
-    for path, layer in layers.items():
-        layer.__dict__["forward"] = _listening(layer.forward, heard[path], path == keep_for, layer)
+def _ears(layers: dict[Spot, Any], heard: dict[Spot, dict[Any, Heard]], keep_for: Spot) -> Iterator[None]:
+    before = {spot: layer.__dict__.get(spot.function) for spot, layer in layers.items()}
+    for spot, layer in layers.items():
+        function = getattr(layer, spot.function)
+        layer.__dict__[spot.function] = _listening(function, heard[spot], spot == keep_for, layer)
     try:
         yield
     finally:
-        for path, layer in layers.items():
-            previous = before[path]
+        for spot, layer in layers.items():
+            previous = before[spot]
             if previous is None:
-                del layer.__dict__["forward"]
+                del layer.__dict__[spot.function]
             else:
-                layer.__dict__["forward"] = previous
+                layer.__dict__[spot.function] = previous
 
 
 def _listening(forward: Any, kinds: dict[Any, Heard], keeps: bool, layer: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan import Script
+from autohybrid.roots import FORWARD
 from autohybrid.search.search import Attempt
 
 _TEMPLATE = '''"""{path} ({class_name}) with paddle.incubate.jit.inference: {reason}.
@@ -27,8 +28,9 @@ import paddle
 from paddle.jit.dy2static import Call
 
 SCRIPT, ARGUMENTS, IS_MODULE = {script!r}, {arguments!r}, {is_module!r}
-ROOT_CLASS, PATH = {root_class!r}, {path_value!r}
+ROOT_CLASS, PATH, FUNCTION = {root_class!r}, {path_value!r}, {function!r}
 SHAPES = {shapes!r}  # [dtype, first shape, another shape where a dimension varied]
+METHODS = {methods!r}  # of the root, which the script calls
 OPTIONS = {options!r}
 
 
@@ -37,15 +39,25 @@ class RootFound(BaseException):
 
 
 def find_root():
-    """Runs the script until a Layer of the root's class is called."""
+    """Runs the script until a Layer of the root's class is called, or its method."""
     original = paddle.nn.Layer.__call__
+    original_init = paddle.nn.Layer.__init__
 
     def watching(layer, *args, **kwargs):
         if type(layer).__qualname__ == ROOT_CLASS:
+            for name in METHODS:
+                layer.__dict__.pop(name, None)
             raise RootFound(layer)
         return original(layer, *args, **kwargs)
 
+    def initialized(layer, *args, **kwargs):
+        original_init(layer, *args, **kwargs)
+        if type(layer).__qualname__ == ROOT_CLASS:
+            for name in METHODS:
+                layer.__dict__[name] = lambda *args, **kwargs: watching(layer, *args, **kwargs)
+
     paddle.nn.Layer.__call__ = watching
+    paddle.nn.Layer.__init__ = initialized
     sys.argv = [SCRIPT, *ARGUMENTS]
     try:
         if IS_MODULE:
@@ -56,6 +68,7 @@ def find_root():
         return found.args[0]
     finally:
         paddle.nn.Layer.__call__ = original
+        paddle.nn.Layer.__init__ = original_init
     raise SystemExit(f"{{SCRIPT}} calls no Layer of class {{ROOT_CLASS}}")
 
 
@@ -83,7 +96,7 @@ class Flat(paddle.nn.Layer):
     @paddle.jit.not_to_static
     def called(self, tensors):
         args, kwargs = {call}
-        return leaves(Call(self.layer.forward)(*args, **kwargs))
+        return leaves(Call(getattr(self.layer, FUNCTION))(*args, **kwargs))
 
 
 def leaves(value):
@@ -129,7 +142,8 @@ def reproduction(attempt: Attempt, root: RootProfile, script: Script | None, rea
     target, *arguments = command[1:] if is_module else command
     passes = attempt.options.get("deleted_passes")
     return _TEMPLATE.format(
-        path=candidate.path or "The root",
+        path=candidate.name,
+        function=candidate.function,
         path_value=candidate.path,
         class_name=candidate.class_name,
         root_class=root.class_name,
@@ -140,6 +154,7 @@ def reproduction(attempt: Attempt, root: RootProfile, script: Script | None, rea
         is_module=is_module,
         shapes=[tensors[index] for index in sorted(tensors)],
         options={"delete_pass_lists": passes} if passes else {},
+        methods=sorted({kept.function for kept in root.kept} - {FORWARD}),
         call=call,
     )
 

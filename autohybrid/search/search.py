@@ -18,12 +18,11 @@ from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.search.below import Family
-from autohybrid.search.candidates import Candidate, candidates_of, selected
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
-from autohybrid.search.tree import Tree
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
 
@@ -167,7 +166,6 @@ class Search:
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
         self._alike: dict[int, list[Candidate]] = {}
-        self._trees: dict[int, Tree] = {}
         self._reserved = (0, 0.0)
         self.findings = Findings()
 
@@ -175,12 +173,10 @@ class Search:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
         findings, family = self.findings, Family()
         for root in self._profile.roots:
-            made = candidates_of(self._profile, root, family)
-            self._trees[id(root)] = Tree(made)
-            findings.candidates += made
+            findings.candidates += candidates_of(self._profile, root, family)
         groups: dict[Any, list[Candidate]] = defaultdict(list)
         for candidate in findings.candidates:
-            groups[(id(candidate.root), family.likeness(candidate.layer))].append(candidate)
+            groups[(id(candidate.root), family.likeness(candidate.layer, candidate.function))].append(candidate)
         for group in groups.values():
             together = sum(candidate.share for candidate in group)
             for candidate in group:
@@ -205,17 +201,17 @@ class Search:
             heapq.heappush(queue, (-priority, counter, candidate))
 
         for candidate in findings.candidates:
-            if candidate.path == "":
+            if not candidate.called_in:
                 push(candidate, candidate.weight)
         queued: set[int] = {id(entry[2]) for entry in queue}
+        called_by = by_caller(findings.candidates)
         while queue:
             _, _, candidate = heapq.heappop(queue)
             if self._budget.left <= self._reserve():
                 findings.complete = False
                 break
             self.consider(candidate)
-            tree = self._trees[id(candidate.root)]
-            below = [each for each in tree.children(candidate) if id(each) not in queued]
+            below = [each for each in called_by[id(candidate.root), candidate.spot] if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
             for each in below:
                 if surplus > 0.0:
@@ -292,7 +288,7 @@ class Search:
         outcome: Outcome,
         twins: Sequence[Candidate],
     ) -> None:
-        alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.path in outcome.twins]
+        alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.name in outcome.twins]
         if isinstance(outcome, (TimedOut, Crashed, Unfit)):
             alike = []
         inputs = getattr(outcome, "inputs", None)
@@ -305,7 +301,7 @@ class Search:
                     engine=engine.name,
                     options=options,
                     outcome=outcome,
-                    measured_on=candidate.path,
+                    measured_on=candidate.name,
                     inputs=inputs,
                 )
             )
@@ -326,7 +322,7 @@ class Search:
         static: bool = False,
     ) -> Outcome:
         root = self._profile.roots.index(candidate.root)
-        key = key_of(root, candidate.path, engine.name, {**options, "static": True} if static else options)
+        key = key_of(root, candidate.name, engine.name, {**options, "static": True} if static else options)
         known = self._journal.recall(key)
         if known is not None:
             return known
@@ -336,7 +332,7 @@ class Search:
             return outcome
         shown = f" {options}" if options else ""
         self._progress(
-            f"trying {candidate.path or '(root)'} ({candidate.class_name}) with {engine.name}{shown}, "
+            f"trying {candidate.name} ({candidate.class_name}) with {engine.name}{shown}, "
             f"{self._budget.left:.0f} s left"
         )
         trial = Trial(
@@ -393,7 +389,7 @@ class Search:
         proven = [
             attempt
             for candidate in self.findings.candidates
-            if candidate.root is root and candidate.path not in without
+            if candidate.root is root and candidate.name not in without
             if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
         ]
         together: defaultdict[int, float] = defaultdict(float)
@@ -401,8 +397,8 @@ class Search:
             together[id(self._alike[id(attempt.candidate)])] += attempt.saving
         proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
         place = {id(each.candidate): index for index, each in enumerate(proven)}
-        lines = Tree(each.candidate for each in proven).lines()
-        conflicts = [[place[id(each)] for each in line] for line in lines]
+        nested = nests([each.candidate for each in proven])
+        conflicts = [[place[id(each)] for each in nest] for nest in nested]
         return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
 
     def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:

@@ -162,6 +162,7 @@ class Session:
         return plan.Model(
             id=f"{root.class_name}-{number + 1}",
             class_name=root.class_name,
+            functions=sorted({kept.function for kept in root.kept}),
             places=list(root.places),
             fingerprint=fingerprint(lines),
             structure=lines,
@@ -205,6 +206,7 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
     ceiling = candidate.ceiling
     return plan.RankedLayer(
         path=candidate.path,
+        function=candidate.function,
         class_name=candidate.class_name,
         aliases=list(timed.aliases),
         calls=timed.calls,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from autohybrid.plan import Place
+from autohybrid.roots import FORWARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +84,10 @@ def _kind_of_call(node: ast.Call) -> str:
     return "random" if name in _RANDOM else ""
 
 
-def place_of_forward(layer: Any) -> Place | None:
-    """Where the Layer's forward stands, None where that can't be known."""
-    function = inspect.unwrap(type(layer).forward)
-    code = getattr(function, "__code__", None)
+def place_of(layer: Any, function: str = FORWARD) -> Place | None:
+    """Where a function of the Layer stands, None where that can't be known."""
+    found = inspect.unwrap(getattr(type(layer), function))
+    code = getattr(found, "__code__", None)
     if code is None:
         return None
-    return Place(file=code.co_filename, line=code.co_firstlineno, function=function.__qualname__)
+    return Place(file=code.co_filename, line=code.co_firstlineno, function=found.__qualname__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ import paddle
 
 from autohybrid.device import resident_memory
 from autohybrid.engines import Engine
-from autohybrid.observe.profile import KeptCall
+from autohybrid.observe.profile import KeptCall, Spot
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.changes import Snapshot
 from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
@@ -46,15 +46,15 @@ class Trial:
     def conduct(self) -> Outcome:
         """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
         candidate = self.candidate
-        layers = {each.path: each.layer for each in (candidate, *self.twins)}
-        heard = listen(candidate.root, layers, keep_for=candidate.path)
-        calls = heard[candidate.path]
+        layers = {each.spot: each.layer for each in (candidate, *self.twins)}
+        heard = listen(candidate.root, layers, keep_for=candidate.spot)
+        calls = heard[candidate.spot]
         if not calls:
             return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
         main, others = (calls[0], []) if not self.static else _of_one_size(calls[0])
         inputs = _specification(main)
         # First of all: dropout would pass for random numbers, running statistics for state.
-        training_mode = _training_mode(candidate.layer, main)
+        training_mode = _training_mode(candidate, main)
         if training_mode == "differs":
             return Unfit(
                 reason="training_mode",
@@ -66,9 +66,9 @@ class Trial:
         outcome = self._converted(main, inputs, training_mode, self._like(heard, inputs))
         return msgspec.structs.replace(outcome, other_sizes=others) if isinstance(outcome, Converted) else outcome
 
-    def _like(self, heard: dict[str, list[Heard]], inputs: Any) -> list[str]:
-        """The twins whose calls have the same structure, dtypes and sizes."""
-        return [twin.path for twin in self.twins if heard[twin.path] and _specification(heard[twin.path][0]) == inputs]
+    def _like(self, heard: dict[Spot, list[Heard]], inputs: Any) -> list[str]:
+        """The names of the twins whose calls have the same structure, dtypes and sizes."""
+        return [twin.name for twin in self.twins if heard[twin.spot] and _specification(heard[twin.spot][0]) == inputs]
 
     def _unfit(self, main: Heard) -> Unfit | None:
         layer, call = self.candidate.layer, main.inputs[0]
@@ -94,17 +94,17 @@ class Trial:
     def _eager(self, call: KeptCall) -> tuple[Any, list[Any]]:
         args, kwargs = call.fresh_arguments()
         with paddle.set_grad_enabled(call.gradients):
-            answer = self.candidate.layer.forward(*args, **kwargs)
+            answer = self.candidate.eager(*args, **kwargs)
         return answer, flatten((args, kwargs))[0]
 
     def _converted(self, main: Heard, inputs: Any, training_mode: str, twins: list[str]) -> Outcome:
         layer = self.candidate.layer
-        different = _different_inputs(main.inputs, layer)
+        different = _different_inputs(main.inputs, self.candidate.eager)
         region = Region(
-            path=self.candidate.path,
+            path=self.candidate.name,
             recipe=Recipe(
                 layer=layer,
-                function=layer.forward,
+                function=self.candidate.eager,
                 engine=self.engine,
                 options=self.options,
                 tolerance=self.tolerance,
@@ -121,7 +121,6 @@ class Trial:
     def _judged(
         self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str, twins: list[str]
     ) -> Outcome:
-        layer = self.candidate.layer
         memory = resident_memory()
         variant = _proven(region, different)
         if isinstance(variant, str):
@@ -131,11 +130,9 @@ class Trial:
         # Memory before measuring: eager's own buffers are not the conversion's.
         extra = max(0, resident_memory() - memory)
         samples = self._measured(region, different[0])
-        answer = variant.answer
-        assert answer is not None, "a serving variant knows its answer"
         return Converted(
             inputs=inputs,
-            outputs=_answer_specification(answer, layer, different[0]),
+            outputs=_answer_specification(self.candidate.eager, different[0]),
             training_mode="same" if training_mode == "same" else "eager",
             equality=equality_of(variant.worst, variant.compared),
             samples=samples,
@@ -146,10 +143,10 @@ class Trial:
 
     def _measured(self, region: Region, call: KeptCall) -> Samples:
         args, kwargs = call.fresh_arguments()
-        forward = self.candidate.layer.forward
+        function = self.candidate.eager
 
         def eager() -> Any:
-            return forward(*args, **kwargs)
+            return function(*args, **kwargs)
 
         def hybrid() -> Any:
             return region(*args, **kwargs)
@@ -200,7 +197,7 @@ def equality_of(found: Difference, compared: int) -> Equality:
     )
 
 
-def _different_inputs(calls: Sequence[KeptCall], layer: Any) -> list[KeptCall]:
+def _different_inputs(calls: Sequence[KeptCall], function: Callable[..., Any]) -> list[KeptCall]:
     """The kept calls whose values differ; with one only, another made from it (each value moved by about 5 %)."""
     different: list[KeptCall] = []
     for call in calls:
@@ -208,7 +205,7 @@ def _different_inputs(calls: Sequence[KeptCall], layer: Any) -> list[KeptCall]:
             different.append(call)
     if len(different) == 1:
         moved = _moved(different[0])
-        if _eager_answers(layer, moved):
+        if _eager_answers(function, moved):
             different.append(moved)
     return different
 
@@ -233,18 +230,19 @@ def _moved(call: KeptCall) -> KeptCall:
     return KeptCall(arguments=call.arguments, tensors=tensors, gradients=call.gradients, training=call.training)
 
 
-def _eager_answers(layer: Any, call: KeptCall) -> bool:
+def _eager_answers(function: Callable[..., Any], call: KeptCall) -> bool:
     args, kwargs = call.fresh_arguments()
     try:
         with paddle.no_grad():
-            value = layer.forward(*args, **kwargs)
+            value = function(*args, **kwargs)
     except Exception:  # noqa: BLE001 - an input that we made up may be one that the model refuses
         return False
     return all(bool(np.isfinite(as_array(t)).all()) for t in flatten(value)[0] if paddle.is_floating_point(t))
 
 
-def _training_mode(layer: Any, main: Heard) -> str:
+def _training_mode(candidate: Candidate, main: Heard) -> str:
     """``eager`` when the calls came in evaluation mode; else whether that makes a difference: ``same``, ``differs``."""
+    layer, function = candidate.layer, candidate.eager
     family = reach(layer).layers
     flags = [sub.training for sub in family]
     if not any(flags):
@@ -252,22 +250,22 @@ def _training_mode(layer: Any, main: Heard) -> str:
     call = main.inputs[0]
     before = Snapshot.of(layer)
     with _seeded():
-        trained, _ = _answered(layer, call)
+        trained = _answered(function, call)
     touched = before.what_changed(Snapshot.of(layer))
     for sub in family:
         sub.__dict__["training"] = False
     with _seeded():
-        evaluated, _ = _answered(layer, call)
+        evaluated = _answered(function, call)
     for sub, flag in zip(family, flags, strict=True):
         sub.__dict__["training"] = flag
     same = difference(flatten(trained)[0], flatten(evaluated)[0], Tolerance(rtol=0.0, atol=0.0)).equal
     return "same" if same and not touched else "differs"
 
 
-def _answered(layer: Any, call: KeptCall) -> tuple[Any, Any]:
+def _answered(function: Callable[..., Any], call: KeptCall) -> Any:
     args, kwargs = call.fresh_arguments()
     with paddle.no_grad():
-        return layer.forward(*args, **kwargs), args
+        return function(*args, **kwargs)
 
 
 @contextmanager
@@ -286,7 +284,7 @@ def _seeded() -> Iterator[None]:
 
 def inputs_of(candidate: Candidate) -> Any:
     """The argument structure that a candidate is mostly called with, None when the replay doesn't reach it."""
-    heard = listen(candidate.root, {candidate.path: candidate.layer}, keep_for=candidate.path)[candidate.path]
+    heard = listen(candidate.root, {candidate.spot: candidate.layer}, keep_for=candidate.spot)[candidate.spot]
     return _specification(heard[0]) if heard else None
 
 
@@ -304,10 +302,7 @@ def _specification(heard: Heard) -> Any:
     return recorded(heard.arguments, heard.first, heard.shapes)
 
 
-def _answer_specification(answer: Answer, layer: Any, call: KeptCall) -> Any:
-    args, kwargs = call.fresh_arguments()
-    with paddle.no_grad():
-        value = layer.forward(*args, **kwargs)
-    tensors, structure = flatten(value)
+def _answer_specification(function: Callable[..., Any], call: KeptCall) -> Any:
+    tensors, structure = flatten(_answered(function, call))
     shapes: Shapes = tuple([tuple(tensor.shape) for tensor in tensors])
     return recorded(structure, tensors, shapes)
