@@ -143,10 +143,8 @@ def test_a_script_that_traces_a_method_by_itself_gets_its_own_code_traced() -> N
     class Branching(nn.Layer):  # type: ignore[misc]
         def chosen(self, x: Any) -> Any:
             if x.sum() > 0:
-                x = x + 1
-            else:
-                x = x - 1
-            return x
+                return x + 1
+            return x - 1
 
         def forward(self, x: Any) -> Any:
             return self.chosen(x)
