@@ -19,6 +19,9 @@ from autohybrid.search.candidates import Candidate, candidates_of, nests
 MOST_GROWTH = 6.0
 """Of the time when there are four times as many sub-Layers; quadratic would be 16."""
 
+ROUNDS = 6
+"""Rounds after which the best of each step counts, on a machine that does other things too."""
+
 SHORTEST = 2e-3
 """Seconds: below this a step's time is that of its beginning and end."""
 
@@ -29,9 +32,18 @@ def test_no_step_takes_much_more_than_its_share_longer_on_a_larger_model(
     shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "LEAST_SAVING", 0.0)
-    small, large = (scaling.measured(shape, size, repeats=3) for size in (500, 2000))
-    growth = {step: min(large[step]) / max(min(small[step]), SHORTEST) for step in small}
-    assert {step: ratio for step, ratio in growth.items() if ratio > MOST_GROWTH} == {}
+    small: dict[str, float] = {}
+    large: dict[str, float] = {}
+    too_much: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for best, size in ((small, 500), (large, 2000)):
+            for step, (seconds,) in scaling.measured(shape, size, repeats=1).items():
+                best[step] = min(seconds, best.get(step, seconds))
+        growth = {step: large[step] / max(small[step], SHORTEST) for step in small}
+        too_much = {step: ratio for step, ratio in growth.items() if ratio > MOST_GROWTH}
+        if not too_much:
+            return
+    assert too_much == {}
 
 
 def test_what_lies_below_is_what_walking_each_tree_tells() -> None:
