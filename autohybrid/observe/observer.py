@@ -222,7 +222,7 @@ class Observer:
 def _is_the_same(mark: list[tuple[weakref.ref[Tensor], int]], tensors: list[Tensor]) -> bool:
     # By reference, not by id: the next call's Tensor often lies where the last call's has just been freed.
     return all(
-        tensor is seen() and version == tensor.inplace_version
+        version == tensor.inplace_version and seen() is tensor
         for (seen, version), tensor in zip(mark, tensors, strict=True)
     )
 
