@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import resource
@@ -66,6 +67,15 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def processor() -> str:
+    """The processor's name with a digest of what it can do: one name may stand for several sets of instructions."""
+    flags = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return f"{cpu_model()} {hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
 def usable_cores() -> int:

@@ -19,8 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("stats", "device", "structure"),
-    ("plan", "store"),
-    ("engines", "report", "isolation", "roots"),
+    ("plan", "store", "isolation"),
+    ("engines", "report", "roots"),
     ("observe", "runtime"),
     ("search", "decorator"),
     ("notebook",),
