@@ -32,12 +32,16 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 
 OWNERS = {
     "click": ["cli/"],
+    "onnx": ["engines/onnx_graph.py"],
+    "onnxruntime": ["engines/onnxruntime.py"],
+    "openvino": ["engines/openvino.py"],
+    "paddle2onnx": ["engines/onnx_export.py"],
     "scipy.stats": ["stats.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
     "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],
     "paddle": ["structure.py", "decorator.py", "device.py", "roots.py", "engines/", "observe/", "runtime/", "search/"],
-    "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
+    "numpy": ["stats.py", "structure.py", "engines/openvino.py", "observe/", "runtime/", "search/"],
 }
 """Who may import a library."""
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ OPSET = 17
 LARGEST = (2 << 30) - (64 << 20)
 """Bytes of parameters that an ONNX model in one file can hold, with some room for the rest."""
 
-SECONDS = 300.0
+SECONDS = 120.0
 
 
 def lacking(*packages: str) -> str | None:
@@ -109,7 +110,7 @@ def _convert(directory: Path) -> None:
 
     from autohybrid.engines import onnx_graph
 
-    _print_at_once()
+    _die_plainly()
     file = directory / f"{STEM}.json"
     program = json.loads(file.read_text())["program"]
     if _mend_scales(program):
@@ -137,8 +138,13 @@ def _convert(directory: Path) -> None:
     _onnx_file(directory).write_bytes(mended)
 
 
-def _print_at_once() -> None:
-    """Has compiled code print without a buffer, which an abort would lose with what it says."""
+def _die_plainly() -> None:
+    """Has an abort end the process at once, with all that was printed.
+
+    Paddle's handler of it walks the stack, which hung in forked children; buffers of compiled code would be lost.
+    """
+    for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
+        signal.signal(number, signal.SIG_DFL)
     libc, no_buffer = ctypes.CDLL(None), 2
     libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, no_buffer, 0)
 

@@ -44,7 +44,7 @@ def _rounded_integer(graph: onnx.GraphProto) -> str:
             continue
         target = next((each.i for each in node.attribute if each.name == "to"), 0) if node.op_type == "Cast" else 0
         if target in _LARGE_INTEGERS and floating.intersection(node.input):
-            return node.output[0]
+            return str(node.output[0])
         if floating.intersection(node.input) or (target in _FLOATS and whole.intersection(node.input)):
             floating.update(node.output)
         elif whole.intersection(node.input):

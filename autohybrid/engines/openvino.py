@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +96,7 @@ class OpenVinoEngine:
             compiled = _said_as_conversion_error(
                 lambda: _core().import_model(content, _device(request.options), _settings(request.options))
             )
+        _executors.noted(compiled, request.options)
         return _opened(OpenVinoExecutable(compiled, directory), request)
 
 
@@ -154,12 +157,63 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+class _Executors:
+    """Sees to it that no thread pool of OpenVINO's is idle while this process is forked.
+
+    OpenVINO keeps the pools of models that are gone, and gives them to the next model with the same settings. In a
+    forked child they have no threads, and a model that gets one of them waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[str, weakref.WeakSet[Any]] = {}
+        self._most: dict[str, int] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
+        self._occupied: list[Any] = []
+        self._inherited: list[Any] = []
+        os.register_at_fork(
+            before=self._occupy_all, after_in_parent=self._occupied.clear, after_in_child=self._keep_for_ever
+        )
+
+    def noted(self, compiled: Any, options: dict[str, Any]) -> Any:
+        """Remembers that a compiled model has a pool."""
+        settings = _settings(options)
+        key = repr((_device(options), settings))
+        self._settings[key] = settings
+        alive = self._alive.setdefault(key, weakref.WeakSet())
+        alive.add(compiled)
+        self._most[key] = max(self._most.get(key, 0), len(alive))
+        return compiled
+
+    def _occupy_all(self) -> None:
+        """Gives each pool that may be idle to a model of its own."""
+        for key, settings in self._settings.items():
+            for _ in range(self._most[key] - len(self._alive[key])):
+                self._occupied.append(_core().compile_model(_smallest_model(), "CPU", settings))
+
+    def _keep_for_ever(self) -> None:
+        """In the child: all pools that there are have no threads, and must never be idle."""
+        self._inherited += [*self._occupied, *(model for alive in self._alive.values() for model in alive)]
+        self._occupied.clear()
+        self._alive.clear()
+        self._most.clear()
+        self._settings.clear()
+
+
+def _smallest_model() -> Any:
+    openvino = _openvino()
+    given = openvino.op.Parameter(openvino.Type.f32, openvino.Shape([1]))
+    return openvino.Model([openvino.opset13.relu(given)], [given])
+
+
+_executors = _Executors()
+
+
 def _compiled(file: Path, options: dict[str, Any]) -> Any:
     model = _core().read_model(str(file))
     unsafe = _needs_64_bits(model)
     if unsafe:
         raise ConversionError(f"OpenVINO computes with 32 bits what needs 64: {unsafe}", exported=True)
-    return _core().compile_model(model, _device(options), _settings(options))
+    return _executors.noted(_core().compile_model(model, _device(options), _settings(options)), options)
 
 
 _ARITHMETIC = frozenset({"Add", "CumSum", "MatMul", "Multiply", "Power", "ReduceProd", "ReduceSum", "Subtract"})
@@ -264,7 +318,7 @@ class _Caller:
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         # What its infer is made of; that makes an array of each output besides.
-        self._infer = super(openvino.InferRequest, self._request).infer
+        self._infer = super(openvino.InferRequest, self._request).infer  # type: ignore[misc]
         self._inputs = [_Port(each, index, place_of(*each.get_names())) for index, each in enumerate(compiled.inputs)]
         self._outputs = [_Port(each, index) for index, each in enumerate(compiled.outputs)]
         for port in self._inputs:
@@ -305,7 +359,7 @@ class _Caller:
 
 def _fits(tensor: Tensor) -> bool:
     values = np.from_dlpack(tensor)
-    return values.size == 0 or bool(-_LARGEST_INT32 <= values.min() and values.max() <= _LARGEST_INT32)
+    return values.size == 0 or bool(values.min() >= -_LARGEST_INT32 and values.max() <= _LARGEST_INT32)
 
 
 _LARGEST_INT32 = (1 << 31) - 1
