@@ -67,6 +67,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "sizes that depend on values": (lambda x: paddle.nonzero(x > 2), [numbered(9)]),
     "float64": (lambda x: x * 2 + 0.1, [numbered(3, dtype="float64")]),
     "float16": (lambda x: x * 2, [numbered(3, dtype="float16")]),
+    "int64 made of large floats": (lambda x: (x * 1e10).cast("int64"), [numbered(3)]),
     "int64 beyond 32 bits": (lambda x: x + 1, [paddle.to_tensor([3_000_000_000, 2])]),
     "int64 beyond 24 bits": (lambda x: x * 3, [paddle.to_tensor([20_000_001, 2])]),
 }
@@ -78,6 +79,7 @@ REFUSED = {
     ("onnxruntime", "int64 beyond 24 bits"): "integers as float32",
     ("openvino", "float16"): "data type",
     ("openvino", "float64"): "float64",
+    ("openvino", "int64 made of large floats"): "needs 64",
     ("openvino", "int64 beyond 32 bits"): "integers as float32",
     ("openvino", "int64 beyond 24 bits"): "integers as float32",
 }
