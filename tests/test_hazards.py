@@ -61,6 +61,7 @@ def test_a_region_answers_as_eager_does(row: Row) -> None:
 OTHER_ENGINES = [each for each in ENGINES if each.values[0] not in ("predictor", "incubate")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", OTHER_ENGINES)
 @pytest.mark.parametrize("row", PLANNED, ids=[row.name for row in PLANNED])
 def test_another_engine_answers_as_eager_does_where_it_answers(row: Row, engine: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine_regions import ENGINES, Upsampling, apart, region_of, settled
 
 from autohybrid import engines
-from autohybrid.engines import Busy, Request, onnx_export
+from autohybrid.engines import Busy, Request, onnx_export, openvino
 from autohybrid.engines.onnx_export import export_onnx
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.variant import State
@@ -139,6 +139,15 @@ def test_it_computes_in_float32_unless_asked(engine: str) -> None:
         settled(region, x)
         expected = layer(x)
         assert apart(region(x), expected) < 1e-5 * float(expected.abs().max())
+
+
+def test_openvino_is_told_to_compute_in_float32_and_leave_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether it would do otherwise depends on the processor.
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    settings = openvino._settings({})
+    assert settings["INFERENCE_PRECISION_HINT"] == "f32"
+    assert settings["INFERENCE_NUM_THREADS"] == 3
+    assert settings["ENABLE_CPU_PINNING"] is False
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
