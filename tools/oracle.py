@@ -47,10 +47,10 @@ from autohybrid import engines
 from autohybrid.engines import Request
 
 ENGINE = "predictor"
-SHARES = (0.003, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
+SHARES = (0.003, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15, 0.2)
 """Candidates begin at the smallest of these for which the sets can be measured in the time there is."""
 
-PAIRS_FIRST, PAIRS_LAST = 4, 60
+PAIRS_FIRST, PAIRS_LAST = 3, 60
 CLEARLY = 0.97
 NEAR = 1.02
 ROLES = ("eager", "best", "best again", "plan")
