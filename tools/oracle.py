@@ -8,8 +8,9 @@ For each workload of ``oracle_models.py``:
    beside one of eager's, the sets in a new random order in each round. After some rounds the slower half of the sets
    is left out, until few are left for the longest measurement.
 3. ``autohybrid profile`` makes a plan of the same model.
-4. Fresh processes, four at a time (eager, the best set, the best set once more, the plan), make calls in turn. The
-   second copy of the best set tells how far one process is from the next with the very same regions.
+4. Fresh processes, five at a time, make calls in turn: eager; the best set; the best set once more, which tells how
+   far one process is from the next with the very same regions; the plan as ``autohybrid.apply`` places it; and the
+   plan's choice placed by hand, so that what the search chose and what its guards cost can be told apart.
 
 It shares no code with the search, only the engine; regions are placed as a user would by hand, without any guard.
 
@@ -53,7 +54,7 @@ SHARES = (0.003, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.15
 PAIRS_FIRST, PAIRS_LAST = 3, 60
 CLEARLY = 0.97
 NEAR = 1.02
-ROLES = ("eager", "best", "best again", "plan")
+ROLES = ("eager", "best", "best again", "choice", "plan")
 
 
 # --- candidates --------------------------------------------------------------------------------------------------
@@ -449,14 +450,44 @@ def profiled(name: str, place_of_plan: Path) -> float:
     return time.perf_counter() - started
 
 
-def calls_on_demand(name: str, role: str, best: dict[str, dict[str, Any]], plan: str, pipe: Connection) -> None:
+Regions = dict[str, dict[str, Any]]
+"""Paths of a model as somebody would write it by hand, each with the engine's options."""
+
+
+def choice_of(name: str, made: dict[str, Any]) -> Regions:
+    """What a plan chose, as paths of the model written by hand; a chain is the Layer that has its members.
+
+    Raises:
+        LookupError: it chose something that can't be placed so.
+    """
+    original, _ = _model(name, by_hand=False)
+    rewrite = WORKLOADS[name].by_hand
+    by_hand_model = original if rewrite is None else rewrite(original)
+    paths = {id(layer): path for path, layer in by_hand_model.named_sublayers(include_self=True)}
+    members = {
+        tuple(id(sub) for sub in layer.blocks): path
+        for path, layer in by_hand_model.named_sublayers()
+        if hasattr(layer, "blocks")
+    }
+    layers = dict(original.named_sublayers(include_self=True))
+    found: Regions = {}
+    for region in (region for model in made["models"] for region in model["regions"]):
+        if region.get("function", "forward") != "forward":
+            raise LookupError(f"a method: {region['function']}")
+        chain = tuple(id(layers[path]) for path in region.get("members") or ())
+        own = "" if region["path"] == "" else paths[id(layers[region["path"]])]
+        found[members[chain] if chain else own] = region["options"]
+    return found
+
+
+def calls_on_demand(name: str, role: str, regions: Regions | None, plan: str, pipe: Connection) -> None:
     """Answers each message with the seconds of one call of the model, converted as the role says."""
-    model, inputs = _model(name, by_hand=role.startswith("best"))
+    model, inputs = _model(name, by_hand=regions is not None)
     with paddle.no_grad():
         expected = model(*inputs)
-        if role.startswith("best"):
+        if regions is not None:
             calls = Candidates(model, inputs)
-            hybrids = {path: calls.placed(path, options) for path, options in best.items()}
+            hybrids = {path: calls.placed(path, options) for path, options in regions.items()}
             for path, hybrid in hybrids.items():
                 calls.layers[path].__dict__["forward"] = hybrid
         elif role == "plan":
@@ -470,14 +501,16 @@ def calls_on_demand(name: str, role: str, best: dict[str, dict[str, Any]], plan:
             pipe.send(_seconds(lambda: model(*inputs)))
 
 
-def launch(name: str, best: dict[str, dict[str, Any]], plan: str, seconds: float) -> dict[str, list[float]]:
+def launch(name: str, best: Regions, choice: Regions, plan: str, seconds: float) -> dict[str, list[float]]:
     """Samples of each role from processes that take turns, the order drawn anew for each round."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     processes = []
+    placed = {"best": best, "best again": best, "choice": choice}
     for role in ROLES:
         pipes[role], theirs = context.Pipe()
-        processes.append(context.Process(target=calls_on_demand, args=(name, role, best, plan, theirs), daemon=True))
+        arguments = (name, role, placed.get(role), plan, theirs)
+        processes.append(context.Process(target=calls_on_demand, args=arguments, daemon=True))
         processes[-1].start()
         theirs.close()
     for role in ROLES:
@@ -522,12 +555,13 @@ def ratio(launches: Sequence[dict[str, list[float]]], one: str, other: str) -> R
     return Ratio(statistics.median(medians), min(limits), max(limits))
 
 
-def verdict(plan_to_best: Ratio, again_to_best: Ratio) -> str:
-    """``within 2 %``, ``inside the noise`` (it may be, as one process differs from the next), or ``worse``."""
-    if plan_to_best.value <= NEAR:
+def verdict(found: Ratio, again_to_best: Ratio) -> str:
+    """``within 2 %``, ``inside the noise`` (its interval reaches down to there, or two processes with the very same
+    regions are as far apart), or ``worse``."""
+    if found.value <= NEAR:
         return "within 2 %"
-    apart = max(again_to_best.high, 1.0 / again_to_best.low)
-    return "inside the noise" if plan_to_best.low <= NEAR or plan_to_best.value <= NEAR * apart else "worse"
+    apart = max(again_to_best.value, 1.0 / again_to_best.value)
+    return "inside the noise" if found.low <= NEAR or found.value <= NEAR * apart else "worse"
 
 
 def examined(name: str, launches: int, seconds: float) -> dict[str, Any]:
@@ -544,14 +578,17 @@ def examined(name: str, launches: int, seconds: float) -> dict[str, Any]:
         place_of_plan = Path(scratch, "plan.json")
         found["profile_seconds"] = profiled(name, place_of_plan)
         found["plan"] = json.loads(place_of_plan.read_bytes())
-        found["launches"] = [launch(name, best["options"], str(place_of_plan), seconds / 8) for _ in range(launches)]
+        choice = choice_of(name, found["plan"])
+        found["launches"] = [
+            launch(name, best["options"], choice, str(place_of_plan), seconds / 8) for _ in range(launches)
+        ]
     return found
 
 
 def row(name: str, found: dict[str, Any]) -> list[str]:
     """One line of the table."""
     launches = found["launches"]
-    plan_to_best, again = ratio(launches, "plan", "best"), ratio(launches, "best again", "best")
+    choice, again = ratio(launches, "choice", "best"), ratio(launches, "best again", "best")
     (model,) = found["plan"]["models"]
     candidates = found["candidates"]
     return [
@@ -563,9 +600,10 @@ def row(name: str, found: dict[str, Any]) -> list[str]:
         _listed([_name(region) for region in model["regions"]]),
         str(ratio(launches, "eager", "best")),
         str(ratio(launches, "eager", "plan")),
-        str(plan_to_best),
         str(again),
-        verdict(plan_to_best, again),
+        str(choice),
+        verdict(choice, again),
+        str(ratio(launches, "plan", "best")),
     ]
 
 
@@ -589,9 +627,10 @@ HEADERS = (
     "plan",
     "eager/best",
     "eager/plan",
-    "plan/best",
     "best/best",
-    "verdict",
+    "choice/best",
+    "choice",
+    "plan/best",
 )
 
 
