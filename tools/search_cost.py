@@ -2,7 +2,8 @@
 
 Without names: each workload of ``profiles/``, and 60 identical blocks against 6 (a root that converts as a whole, and
 one that doesn't). The search time of the blocks is also given in units of one eager root call plus one whole
-conversion, for both grow with the depth: the unit's conversion is that of everything that the plan converts.
+conversion, for both grow with the depth: the conversion is that of the candidate which takes longest, with all that are
+like it.
 
 A pair is two samples, one of eager and one of hybrid, of a trial that ended in numbers or of a confirmation.
 
@@ -78,7 +79,10 @@ def cost_of(folder: Path, command: Sequence[str]) -> Cost:
         trial_pairs=sum(len(each.samples.eager) for each in outcomes if isinstance(each, Converted)),
         confirmation_pairs=sum(len(each.eager_samples()) for each in confirmations),
         root_call=sum(model.seconds_per_call for model in made.models),
-        conversion=sum(region.conversion_seconds for region in regions),
+        conversion=max(
+            [each.conversion_seconds * (1 + len(each.twins)) for each in outcomes if isinstance(each, Converted)],
+            default=0.0,
+        ),
         regions=len(regions),
         complete=made.complete,
     )
@@ -109,7 +113,7 @@ def row(name: str, cost: Cost) -> list[str]:
         str(cost.trial_pairs),
         str(cost.confirmation_pairs),
         str(cost.regions),
-        f"{cost.units:.1f}" if cost.regions else "-",
+        f"{cost.units:.1f}",
     ]
 
 
