@@ -236,7 +236,7 @@ def _tree(**changes: Any) -> plan.Model:
 def test_boxes_lie_in_those_of_the_layers_around_them_in_the_models_order() -> None:
     boxes = eager_boxes(_tree())
     assert [(box.name, box.parent) for box in boxes] == [("(root)", None), ("a", 0), ("b", 0), ("b.list.0", 2)]
-    assert totals(boxes) == pytest.approx([0.1, 0.04, 0.05, 0.03])
+    assert totals(boxes) == pytest.approx([2e-3, 8e-4, 1e-3, 6e-4]), "shares of the confirmed 2 ms"
 
 
 def test_a_region_is_one_box_of_its_own_time_and_the_whole_is_as_confirmed() -> None:
@@ -245,8 +245,8 @@ def test_a_region_is_one_box_of_its_own_time_and_the_whole_is_as_confirmed() -> 
     assert [box.mark for box in eager] == ["eager", "eager", "region", "inside"]
     hybrid = hybrid_boxes(model, eager)
     assert [box.name for box in hybrid] == ["(root)", "a", "b"]
-    # Parts of 10, 40 and 50 / 2 ms, adjusted to the half of 100 ms that was confirmed.
-    assert totals(hybrid) == pytest.approx([0.05, 0.04 * 50 / 75, 0.025 * 50 / 75])
+    # Parts of 10, 40 and 50 / 2 percent of 2 ms, adjusted to the 1 ms that was confirmed.
+    assert totals(hybrid) == pytest.approx([1e-3, 1e-3 * 40 / 75, 1e-3 * 25 / 75])
 
 
 def test_the_members_of_a_chain_are_one_box() -> None:

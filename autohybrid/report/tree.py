@@ -21,7 +21,8 @@ class Box:
         name: what people call it.
         label: the last part of that.
         parent: the index of the box that it lies in, before it in the list; None for the outermost.
-        own: seconds per root call that no box inside it accounts for.
+        own: seconds per root call that no box inside it accounts for. All boxes together are as long as the root's call
+            was when the choice was confirmed, or while observing where nothing was.
         layer: its index in the ranking; None for what isn't a Layer.
         region: the index of the region that it is; None for others.
         mark: whether it is converted, lies inside what is, would gain if its reason were mended, or just stays eager.
@@ -38,6 +39,8 @@ class Box:
 
 def eager_boxes(model: Model) -> list[Box]:
     """A box for each function of a Layer that was called; parents before children."""
+    parts = sum(row.self_seconds for row in model.ranking) or 1.0
+    unit = (median(model.confirmation.eager_samples()) if model.confirmation else model.seconds_per_call) / parts
     parents = _parents(model)
     order = _from_the_top(parents, _positions(model))
     places: dict[int | None, int] = {}
@@ -67,7 +70,7 @@ def eager_boxes(model: Model) -> list[Box]:
                 name=row.name,
                 label=row.name if row.name.startswith("(") else row.name.rpartition(".")[2],
                 parent=parent,
-                own=row.self_seconds / (model.calls or 1),
+                own=row.self_seconds * unit,
                 layer=index,
                 region=region,
                 mark=mark,
@@ -79,7 +82,7 @@ def eager_boxes(model: Model) -> list[Box]:
 def hybrid_boxes(model: Model, eager: Sequence[Box]) -> list[Box]:
     """The tree with the regions in place, each one box: its time is the eager one divided by the region's gain.
 
-    The whole is as long as the confirmation found it: what the parts lack or have too much is spread over them evenly.
+    The whole is as long as the confirmation found it: what the parts lack or have too much is spread over them.
     """
     times = totals(eager)
     boxes: list[Box] = []
@@ -104,7 +107,7 @@ def hybrid_boxes(model: Model, eager: Sequence[Box]) -> list[Box]:
         label = f"chain of {len(region.members)}" if region.kind == "chain" else box.label
         name = region.name if region.kind == "chain" else box.name
         boxes.append(replace(box, name=name, label=label, parent=parent, own=taken))
-    return _as_confirmed(boxes, sum(box.own for box in eager), model)
+    return _as_confirmed(boxes, model)
 
 
 def totals(boxes: Sequence[Box]) -> list[float]:
@@ -117,11 +120,11 @@ def totals(boxes: Sequence[Box]) -> list[float]:
     return found
 
 
-def _as_confirmed(boxes: list[Box], eager_total: float, model: Model) -> list[Box]:
+def _as_confirmed(boxes: list[Box], model: Model) -> list[Box]:
     parts = sum(box.own for box in boxes)
     if model.confirmation is None or not model.regions or parts <= 0.0:
         return boxes
-    factor = eager_total / model.confirmation.comparison().speedup / parts
+    factor = median(model.confirmation.hybrid_samples()) / parts
     return [replace(box, own=box.own * factor) for box in boxes]
 
 

@@ -15,7 +15,11 @@ from autohybrid.report.tree import Box, eager_boxes, hybrid_boxes
 
 def page_data(plan: Plan) -> dict[str, Any]:
     """Plain values, for JSON. Times are seconds per root call, lists of boxes are one list for each field."""
-    return {"models": [_model(model) for model in plan.models], "meanings": dict(MEANINGS)}
+    return {
+        "models": [_model(model) for model in plan.models],
+        "meanings": dict(MEANINGS),
+        "uninteresting": rows.UNINTERESTING,
+    }
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -86,7 +86,7 @@
         .attr("aria-level", (node) => node.depth + 1)
         .attr("tabindex", (node) => (node.depth ? -1 : 0))
         .attr("title", (node) => this.described(node))
-        .text((node) => (node.data.mark === "region" ? `✓ ${node.data.label}` : node.data.label))
+        .text((node) => this.labelled(node))
         .style("top", (node) => `${node.depth * ROW}px`);
       elements.each(function (node) {
         node.element = this;
@@ -96,12 +96,22 @@
       return side;
     }
 
+    // Why it stays eager, as far as that is worth a mark.
+    reasonsOf({ name, mark }) {
+      if (mark === "region" || mark === "inside") return "";
+      const reasons = (this.model.fates[name] || []).map((fate) => fate.reason);
+      return [...new Set(reasons)].filter((reason) => !data.uninteresting.includes(reason)).join(", ");
+    }
+
+    labelled({ data: box }) {
+      const reasons = this.reasonsOf(box);
+      return `${box.mark === "region" ? "✓ " : ""}${box.label}${reasons && ` · ${reasons}`}`;
+    }
+
     described(node) {
       const { name, layer, mark } = node.data;
       const cls = layer === null ? "" : ` (${this.model.layers[layer][1]})`;
-      const reasons = (this.model.fates[name] || []).map((fate) => fate.reason).filter((reason) => reason !== "covered");
-      const why = mark === "region" || mark === "inside" ? MARKS[mark] : reasons.join(", ") || MARKS[mark];
-      return `${name}${cls}: ${duration(node.value)}, ${why}`;
+      return `${name}${cls}: ${duration(node.value)}, ${this.reasonsOf(node.data) || MARKS[mark]}`;
     }
 
     drawLegend() {
@@ -216,16 +226,19 @@
   // Samples as a distribution: a row of dots for eager, one for hybrid, on one axis.
 
   function drawDistribution(place, samples) {
-    const width = 640;
-    const margin = 64;
-    const right = 16;
-    const last = d3.max([...samples.eager, ...samples.hybrid]) || 1;
+    const width = Math.max(320, Math.min(640, place.node().clientWidth));
+    const margin = 52;
+    const right = 76;
+    // A few samples of a disturbed machine would press the others together: they are counted instead.
+    const typical = Math.max(d3.median(samples.eager) || 0, d3.median(samples.hybrid) || 0);
+    const last = Math.min(d3.max([...samples.eager, ...samples.hybrid]), 2 * typical) || 1;
     const x = (seconds) => margin + ((width - margin - right) * seconds) / last;
-    const bins = d3.bin().domain([0, last]).thresholds(72);
+    const bins = d3.bin().domain([0, last]).thresholds(Math.round((width - margin - right) / 7));
     const series = ["eager", "hybrid"].map((name) => ({ name, values: samples[name], bins: bins(samples[name]) }));
     const tallest = d3.max(series, (each) => d3.max(each.bins, (bin) => bin.length)) || 1;
     const step = Math.min(7, 44 / tallest);
     const band = Math.max(20, tallest * step + 12);
+    const asDots = step > 4;
     const svg = place
       .append("svg")
       .attr("viewBox", `0 0 ${width} ${2 * band + 24}`)
@@ -235,23 +248,25 @@
       const base = (row + 1) * band;
       svg.append("text").attr("x", 0).attr("y", base - 4).text(name);
       svg.append("line").attr("x1", margin).attr("x2", width - right).attr("y1", base).attr("y2", base);
+      const group = svg.append("g").attr("class", name);
       for (const bin of bins) {
-        svg
-          .append("g")
-          .attr("class", name)
-          .selectAll("circle")
-          .data(bin)
-          .join("circle")
-          .attr("cx", x((bin.x0 + bin.x1) / 2))
-          .attr("cy", (_, index) => base - step * (index + 0.6))
-          .attr("r", Math.max(1.2, step / 2 - 0.3));
+        if (asDots) {
+          const middle = x((bin.x0 + bin.x1) / 2);
+          const dots = group.selectAll(null).data(bin).join("circle").attr("class", "sample").attr("cx", middle);
+          dots.attr("cy", (_, index) => base - step * (index + 0.6)).attr("r", step / 2 - 0.3);
+        } else if (bin.length) {
+          const bar = group.append("rect").attr("class", "sample").attr("x", x(bin.x0)).attr("y", base - step * bin.length);
+          bar.attr("width", Math.max(1, x(bin.x1) - x(bin.x0) - 1)).attr("height", step * bin.length);
+        }
       }
+      const beyond = values.filter((seconds) => seconds > last).length;
+      if (beyond) svg.append("text").attr("x", width - right + 6).attr("y", base - 4).text(`+${beyond} slower`);
       const middle = d3.median(values);
       if (middle === undefined) return;
       const line = svg.append("line").attr("class", "median").attr("x1", x(middle)).attr("x2", x(middle));
       line.attr("y1", base - band + 6).attr("y2", base + 3);
     });
-    for (const [at, label] of ticksOf(0, last, 6)) {
+    for (const [at, label] of ticksOf(0, last, width / 100)) {
       svg.append("text").attr("x", x(at)).attr("y", 2 * band + 16).attr("text-anchor", "middle").text(label);
     }
   }

@@ -99,11 +99,12 @@ def _tile(model: Model) -> Markup:
 
 
 def _next(plan: Plan, plan_file: str) -> Markup:
-    steps = [
+    listed = [
         element("li", element("span", step.purpose), element("pre", element("code", step.command)))
         for step in next_steps(plan, plan_file, in_browser=True)
     ]
-    return element("section", element("h2", "What to run next"), element("ul", *steps, class_="steps"))
+    what = element("ul", *listed, class_="steps") if listed else element("p", "Nothing: the search is complete.")
+    return element("section", element("h2", "What to run next"), what)
 
 
 def _environment(plan: Plan) -> Markup:
@@ -152,7 +153,7 @@ def _chart(number: int, model: Model) -> Markup:
         return element("p", "The plan ranks no Layers: there is nothing to draw.", class_="note")
     caption = "Width is time. Eager above, hybrid below, on one scale." if model.regions else "Width is time."
     if model.confirmation is not None and model.regions:
-        caption += " The whole is as it was confirmed, the parts as they were measured, adjusted to it evenly."
+        caption += " The whole is as long as it was confirmed; its parts divide it as they were measured."
     return element(
         "section",
         element("h3", "Where the time goes"),
