@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -54,11 +55,16 @@ def compare(baseline: Sequence[float], hybrid: Sequence[float], confidence: floa
     ratios = np.sort(np.asarray(baseline, dtype=float) / np.asarray(hybrid, dtype=float))
     low, high = 0.0, float("inf")
     pairs = len(ratios)
-    # ppf gives the largest rank whose lower tail stays under (1 - confidence) / 2.
-    below = int(binom.ppf((1.0 - confidence) / 2.0, pairs, 0.5))
+    below = _ranks_below(pairs, confidence)
     if below >= 1:
         low, high = float(ratios[below - 1]), float(ratios[pairs - below])
     return Comparison(speedup=float(np.median(ratios)), low=low, high=high, confidence=confidence, pairs=pairs)
+
+
+@lru_cache
+def _ranks_below(pairs: int, confidence: float) -> int:
+    """The largest rank whose lower tail stays under (1 - confidence) / 2; SciPy takes 0.1 ms to find it."""
+    return int(binom.ppf((1.0 - confidence) / 2.0, pairs, 0.5))
 
 
 def combine(comparisons: Sequence[Comparison]) -> Comparison:

@@ -11,7 +11,6 @@ import msgspec
 from autohybrid import plan
 from autohybrid.isolation import Finished, Isolation
 from autohybrid.observe.profile import RootProfile
-from autohybrid.roots import FORWARD
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
@@ -157,14 +156,15 @@ def region_of(attempt: Attempt) -> plan.Region:
     assert isinstance(outcome, Converted), "only what converts is chosen"
     candidate = attempt.candidate
     return plan.Region(
-        kind="layer" if candidate.function == FORWARD else "method",
+        kind=candidate.kind,
         path=candidate.path,
         function=candidate.function,
-        members=[],
-        code="",
+        members=list(candidate.member_paths),
+        code=candidate.chain.text if candidate.chain else "",
+        source=candidate.source,
         aliases=list(candidate.timed.aliases),
         class_name=candidate.class_name,
-        source_hash=source_hash(candidate.layer, candidate.function),
+        source_hash=source_hash(candidate.owner, candidate.function),
         engine=attempt.engine,
         options=attempt.options,
         inputs=[outcome.inputs, *outcome.other_sizes],

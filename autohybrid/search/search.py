@@ -14,10 +14,12 @@ from autohybrid import engines
 from autohybrid.device import clock
 from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
-from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.observe.profile import Profile, RootProfile, Spot
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
-from autohybrid.search.candidates import Candidate, by_caller, candidates_of, contains, likeness, selected
+from autohybrid.search.below import Family
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
+from autohybrid.search.chains import Chains, covering
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
@@ -109,12 +111,27 @@ class Findings:
     attempts: list[Attempt] = field(default_factory=list)
     passed: dict[int, tuple[str, str]] = field(default_factory=dict)
     trials: int = 0
+    right_attempts: int = 0
     complete: bool = True
+    _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    _best: dict[int, Attempt] = field(default_factory=dict)
+
+    def note(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        self._by_candidate[id(attempt.candidate)].append(attempt)
+        if isinstance(attempt.outcome, Converted):
+            self.right_attempts += 1
+            best = self.best_attempt(attempt.candidate)
+            if best is None or attempt.speedup > best.speedup:
+                self._best[id(attempt.candidate)] = attempt
+
+    def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
+        """All attempts for one candidate, in their order."""
+        return self._by_candidate[id(candidate)]
 
     def best_attempt(self, candidate: Candidate) -> Attempt | None:
         """The fastest right attempt for a candidate."""
-        right = [each for each in self.attempts if each.candidate is candidate and isinstance(each.outcome, Converted)]
-        return max(right, key=lambda each: each.speedup, default=None)
+        return self._best.get(id(candidate))
 
 
 class Search:
@@ -150,16 +167,25 @@ class Search:
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
         self._alike: dict[int, list[Candidate]] = {}
+        self._family = Family()
+        self._chains = Chains(self._family)
+        self._reserved = (0, 0.0)
         self.findings = Findings()
 
     def rank(self) -> Findings:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
-        findings = self.findings
+        findings, family = self.findings, self._family
         for root in self._profile.roots:
-            findings.candidates += candidates_of(self._profile, root)
+            candidates = candidates_of(self._profile, root, family)
+            findings.candidates += [*candidates, *self._chains.among(candidates)]
         groups: dict[Any, list[Candidate]] = defaultdict(list)
         for candidate in findings.candidates:
-            groups[(id(candidate.root), likeness(candidate))].append(candidate)
+            alike = (
+                self._chains.likeness(candidate)
+                if candidate.chain is not None
+                else family.likeness(candidate.owner, candidate.function)
+            )
+            groups[(id(candidate.root), alike)].append(candidate)
         for group in groups.values():
             together = sum(candidate.share for candidate in group)
             for candidate in group:
@@ -168,9 +194,14 @@ class Search:
                     self._pass(candidate, "excluded")
                 elif together < 1.0 - 1.0 / self._options.min_gain:
                     self._pass(candidate, "too_small", f"{together:.1%} of the time")
-                elif _has_hooks_inside(candidate):
+                elif self._has_hooks_inside(candidate):
                     self._pass(candidate, "user_hooks")
         return findings
+
+    def _has_hooks_inside(self, candidate: Candidate) -> bool:
+        if candidate.chain is not None:
+            return self._chains.has_hooks(candidate)
+        return self._family.has_hooks_inside(candidate.owner)
 
     def run(self) -> Findings:
         """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay."""
@@ -194,13 +225,46 @@ class Search:
                 findings.complete = False
                 break
             self.consider(candidate)
-            below = [each for each in called_by[id(candidate.root), candidate.spot] if id(each) not in queued]
+            self._split(candidate)
+            below = [each for each in self._below(candidate, called_by) if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
             for each in below:
                 if surplus > 0.0:
                     queued.add(id(each))
                     push(each, surplus * each.share * each.weight)
         return findings
+
+    def _below(self, candidate: Candidate, called_by: dict[tuple[int, Spot], list[Candidate]]) -> Sequence[Candidate]:
+        """What to descend to: the chains first, and the members of a chain only from there."""
+        if candidate.chain is not None:
+            (parent,) = candidate.called_in
+            called = called_by[id(candidate.root), parent]
+            return [each for each in called if each.spot in candidate.members]
+        called = called_by[id(candidate.root), candidate.spot]
+        in_chains = {spot for each in called for spot in each.members}
+        return [each for each in called if each.spot not in in_chains]
+
+    def _split(self, whole: Candidate) -> None:
+        """Where a chain doesn't convert as it is, tries its members, and chains of those that do."""
+        if whole.chain is None or id(whole) in self.findings.passed or self.findings.best_attempt(whole):
+            return
+        candidates = [each for each in self.findings.candidates if each.root is whole.root]
+        keep = []
+        for members in self._chains.members_by_statement(whole, candidates):
+            for member in members:
+                if self._budget.left <= self._reserve():
+                    return
+                self.consider(member)
+            keep.append(all(self._may_be_in_a_chain(member) for member in members))
+        for part in self._chains.parts(whole, keep, candidates):
+            self.findings.candidates.append(part)
+            self._alike[id(part)] = [part]
+            if self._budget.left > self._reserve():
+                self.consider(part)
+
+    def _may_be_in_a_chain(self, member: Candidate) -> bool:
+        passed, _ = self.findings.passed.get(id(member), ("", ""))
+        return passed == "too_small" or self.findings.best_attempt(member) is not None
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
         best = self.findings.best_attempt(candidate)
@@ -235,7 +299,7 @@ class Search:
 
     def _static_where_dynamic_fails(self, candidate: Candidate, twins: Sequence[Candidate]) -> None:
         """Where a dimension that varied breaks the graph, each size that came may have a conversion of its own."""
-        made = [each for each in self.findings.attempts if each.candidate is candidate]
+        made = self.findings.attempts_of(candidate)
         if not made or not all(isinstance(each.outcome, (Failed, Crashed, TimedOut)) for each in made):
             return
         if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self._reserve():
@@ -251,9 +315,7 @@ class Search:
         compute alike: where one of them converted rightly, or tracing failed, another would only take the time again.
         It is tried where what failed lies behind the export, which is where their settings differ.
         """
-        for attempt in self.findings.attempts:
-            if attempt.candidate is not candidate:
-                continue
+        for attempt in self.findings.attempts_of(candidate):
             if isinstance(attempt.outcome, Unfit):
                 return False
             alike = runtime_of(engines.by_name(attempt.engine)) == runtime_of(engine) and attempt.engine != engine.name
@@ -263,7 +325,7 @@ class Search:
         return True
 
     def _is_known(self, candidate: Candidate) -> bool:
-        return any(attempt.candidate is candidate for attempt in self.findings.attempts)
+        return bool(self.findings.attempts_of(candidate))
 
     def _note(
         self,
@@ -280,7 +342,7 @@ class Search:
         if inputs is None and not isinstance(outcome, Unfit):
             inputs = self._inputs_of(candidate)
         for each in (candidate, *alike):
-            self.findings.attempts.append(
+            self.findings.note(
                 Attempt(
                     candidate=each,
                     engine=engine.name,
@@ -354,6 +416,11 @@ class Search:
 
     def _reserve(self) -> float:
         """Seconds to keep for the confirmation of the best set so far."""
+        if self._reserved[0] != self.findings.right_attempts:
+            self._reserved = (self.findings.right_attempts, self._reserve_for_the_best())
+        return self._reserved[1]
+
+    def _reserve_for_the_best(self) -> float:
         total = 0.0
         for root in self._profile.roots:
             chosen = self.chosen(root)
@@ -376,20 +443,14 @@ class Search:
         for attempt in proven:
             together[id(self._alike[id(attempt.candidate)])] += attempt.saving
         proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
-        conflicts = [
-            (i, j)
-            for i, one in enumerate(proven)
-            for j, other in enumerate(proven)
-            if i != j and contains(one.candidate, other.candidate)
-        ]
+        place = {id(each.candidate): index for index, each in enumerate(proven)}
+        chosen = [each.candidate for each in proven]
+        nested = [*nests([each for each in chosen if each.chain is None]), *covering(chosen)]
+        conflicts = [[place[id(each)] for each in nest] for nest in nested]
         return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
 
     def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:
         self.findings.passed[id(candidate)] = (reason, detail)
-
-
-def _has_hooks_inside(candidate: Candidate) -> bool:
-    return any(sub._forward_pre_hooks or sub._forward_post_hooks for sub in candidate.layer.sublayers())
 
 
 def _another_try_may_help(outcome: Outcome) -> bool:
