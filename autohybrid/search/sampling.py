@@ -8,11 +8,10 @@ from typing import Any
 from autohybrid.device import clock, synchronize
 from autohybrid.plan import Samples
 
-FEWEST_PAIRS = 8
-"""With fewer there is no 99 % confidence interval of the median at all: both its limits are samples, and eight lie all
-on one side of the median in 2 / 2^8 of the cases."""
+FEWEST_PAIRS = 10
+"""With fewer no limit at 99 % confidence exists yet, see :func:`autohybrid.stats.order_of_limit`."""
 
-MOST_PAIRS = 60
+MOST_PAIRS = 400
 SHORTEST_SAMPLE = 1e-3
 """Seconds: shorter calls are repeated within one sample, so that the clock and the loop don't count."""
 
@@ -23,16 +22,19 @@ def interleaved(
     *,
     min_gain: float,
     seconds: float,
+    patience: float = 0.0,
     fewest: int = FEWEST_PAIRS,
     most: int = MOST_PAIRS,
 ) -> Samples:
     """Measures both in turn, swapping who goes first from pair to pair; each gives one duration in seconds.
 
-    Ends when the verdict against ``min_gain`` is clear, after ``most`` pairs, or when ``seconds`` are used up (but
-    not before ``fewest`` pairs).
+    Ends as soon as there is a verdict against ``min_gain``: a clear winner and a hopeless one need ``fewest`` pairs, a
+    close one more. The confidence of the verdict isn't spoiled by looking after each pair, since the limits hold at all
+    numbers of pairs together. Without a verdict it ends after ``most`` pairs, or when ``seconds`` are used up (but not
+    before ``fewest`` pairs); up to ``patience`` seconds more are taken while the gain may still reach ``min_gain``.
     """
     samples = Samples(eager=[], hybrid=[])
-    deadline = clock() + seconds
+    started = clock()
     while len(samples.eager) < most:
         if len(samples.eager) % 2:
             later = hybrid()
@@ -43,7 +45,11 @@ def interleaved(
             samples.hybrid.append(hybrid())
         if len(samples.eager) < fewest:
             continue
-        if clock() > deadline or samples.comparison().verdict(min_gain) in ("faster", "slower"):
+        found = samples.comparison()
+        if found.verdict(min_gain) != "inconclusive":
+            break
+        allowed = seconds + (patience if found.high >= min_gain else 0.0)
+        if clock() - started > allowed:
             break
     return samples
 
