@@ -59,6 +59,16 @@ def synchronize() -> None:
         require_paddle().device.synchronize()
 
 
+def seconds_kept_waiting() -> float:
+    """Seconds for which this thread was ready to run until now, and other work had its core; 0.0 if nobody counts them.
+
+    The kernel's own account to the nanosecond (``Documentation/scheduler/sched-stats.rst``, the second field).
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) * 1e-9
+    return 0.0
+
+
 def cpu_model() -> str:
     """The processor's name as the kernel gives it, or the machine type."""
     with contextlib.suppress(OSError):

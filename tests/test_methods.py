@@ -22,7 +22,8 @@ from autohybrid.roots import drives_forward
 from autohybrid.runtime.applier import Applier
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.runtime.signature import recorded
-from autohybrid.search.candidates import candidates_of, contains
+from autohybrid.search.below import Family
+from autohybrid.search.candidates import candidates_of
 from autohybrid.structure import flatten
 
 X = paddle.ones([2, 4])
@@ -108,12 +109,11 @@ def test_methods_and_forward_of_one_layer_are_one_root() -> None:
 def test_what_lies_inside_what_is_told_by_the_calls() -> None:
     model = Coder()
     seen = _observed(lambda: model(X))
-    candidates = {each.spot: each for each in candidates_of(seen, seen.roots[0])}
+    candidates = {each.spot: each for each in candidates_of(seen, seen.roots[0], Family())}
     whole, encode, decode = candidates[Spot("")], candidates[Spot("", "encode")], candidates[Spot("", "decode")]
-    assert contains(whole, candidates[Spot("down")])
-    assert contains(encode, candidates[Spot("down")])
-    assert not contains(decode, candidates[Spot("down")])
-    assert not contains(encode, whole)
+    assert {whole.spot, encode.spot} <= candidates[Spot("down")].inside
+    assert decode.spot not in candidates[Spot("down")].inside
+    assert encode.spot not in whole.inside
 
 
 def test_where_a_method_drives_forward_the_forwards_are_the_roots() -> None:

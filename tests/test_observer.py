@@ -241,6 +241,24 @@ def test_kept_inputs_are_few_and_stand_for_all_calls() -> None:
     assert sum(kept.weight for kept in root.kept) == pytest.approx(12)
 
 
+def test_an_input_that_lies_where_the_last_one_was_freed_is_another_one() -> None:
+    model = nn.ReLU()
+    with Observer() as observer:
+        places = set()
+        for number in range(50):
+            x = paddle.full([2, 8], float(number))
+            places.add(id(x))
+            model(x)
+            del x
+    assert len(places) < 50, "some were at the same address"
+    assert len(_the_root(observer.profile()).kept) == KEPT_PER_KIND
+
+
+def test_the_same_input_is_kept_once() -> None:
+    model = nn.ReLU()
+    assert len(_the_root(_observed(lambda: model(X), 12)).kept) == 1
+
+
 def test_kept_inputs_stay_within_their_memory() -> None:
     model = nn.ReLU()
     root = _the_root(_observed(lambda: model(paddle.randn([4, 64])), 5, keep_bytes=1500))

@@ -13,7 +13,7 @@ import pytest
 from fakes import Honest
 from paddle import nn
 
-from autohybrid import engines, plan
+from autohybrid import device, engines, plan
 from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.search import sampling, search
@@ -435,6 +435,42 @@ def test_what_dies_when_it_is_confirmed_is_dropped_and_the_next_best_set_confirm
 
 
 # Samples, taken in turn.
+
+
+@pytest.mark.parametrize(("threads", "waited", "seconds"), [(1, 3.0, 0.5), (2, 3.0, 2.0), (1, 99.0, 2.0)])
+def test_time_that_other_work_took_is_not_counted_where_it_can_be_told(
+    threads: int, waited: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waits = Clock(), Clock()
+    monkeypatch.setattr(sampling, "clock", clock)
+    monkeypatch.setattr(sampling, "seconds_kept_waiting", waits)
+    monkeypatch.setattr(sampling, "math_threads", lambda: threads)
+
+    def action() -> None:
+        clock.now += 2.0
+        waits.now += waited / 2
+
+    assert sampling.duration(action, repeats=2) == seconds
+
+
+@pytest.mark.parametrize(("seconds", "repeats"), [(1.0, 1), (0.02, 1), (0.002, 2), (0.0003, 4), (0.00001, 100)])
+def test_quick_calls_are_repeated_an_even_number_of_times(
+    seconds: float, repeats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sampling, "clock", clock)
+    monkeypatch.setattr(sampling, "seconds_kept_waiting", lambda: 0.0)
+
+    def action() -> None:
+        clock.now += seconds
+
+    assert sampling.repeats_for(action) == repeats
+
+
+def test_the_kernel_tells_how_long_a_thread_was_kept_waiting() -> None:
+    before = device.seconds_kept_waiting()
+    assert before >= 0.0
+    assert device.seconds_kept_waiting() >= before
 
 
 class Steps:

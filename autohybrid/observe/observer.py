@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,7 @@ class _Kind:
     function: str
     sampling: Sampling = field(default_factory=Sampling)
     kept: list[KeptCall] = field(default_factory=list)
-    marks: set[Any] = field(default_factory=set)
+    marks: list[list[tuple[weakref.ref[Tensor], int]]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -172,9 +173,8 @@ class Observer:
     def _keep(self, kind: _Kind, structure: Structure, tensors: list[Tensor], layer: Any) -> KeptCall | None:
         if len(kind.kept) >= KEPT_PER_KIND or kind.number >= KINDS:
             return None
-        mark = tuple([(id(tensor), tensor.inplace_version) for tensor in tensors])
         size = sum(int(tensor.size) * int(tensor.element_size()) for tensor in tensors)
-        if mark in kind.marks or self._kept_bytes + size > self._keep_bytes:
+        if any(_is_the_same(mark, tensors) for mark in kind.marks) or self._kept_bytes + size > self._keep_bytes:
             return None
         clones = []
         for tensor in tensors:
@@ -188,7 +188,7 @@ class Observer:
             training=any(sub.training for sub in layer.sublayers(include_self=True)),
             function=kind.function,
         )
-        kind.marks.add(mark)
+        kind.marks.append([(weakref.ref(tensor), tensor.inplace_version) for tensor in tensors])
         kind.kept.append(kept)
         self._kept_bytes += size
         return kept
@@ -217,6 +217,14 @@ class Observer:
         """What was seen so far, training calls left out."""
         roots = [_profile_of(root) for root in self._roots.values()]
         return Profile(roots=tuple([root for root in roots if root is not None]))
+
+
+def _is_the_same(mark: list[tuple[weakref.ref[Tensor], int]], tensors: list[Tensor]) -> bool:
+    # By reference, not by id: the next call's Tensor often lies where the last call's has just been freed.
+    return all(
+        version == tensor.inplace_version and seen() is tensor
+        for (seen, version), tensor in zip(mark, tensors, strict=True)
+    )
 
 
 def _without_numbers(structure: Structure) -> Structure:

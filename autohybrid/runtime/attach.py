@@ -135,7 +135,10 @@ def _entries_for(model: Any, plan: Plan, entry: str | None) -> list[tuple[Any, M
     if fitting:
         return [(model, _the_one(fitting))]
     below = []
+    names = {each.class_name for each in candidates}
     for sub in model.sublayers():
+        if type(sub).__qualname__ not in names:
+            continue
         digest = fingerprint(structure_lines(sub))
         fitting = [each for each in candidates if each.fingerprint == digest]
         if fitting:

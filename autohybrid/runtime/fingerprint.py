@@ -6,7 +6,7 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autohybrid.structure import dtype_name, qualified_name
@@ -14,10 +14,11 @@ from autohybrid.structure import dtype_name, qualified_name
 
 def structure_lines(layer: Any) -> list[str]:
     """One line for each Layer below and including ``layer``: its path, class, own parameters and buffers."""
-    return [_line(path, sub) for path, sub in layer.named_sublayers(include_self=True, remove_duplicate=False)]
+    return [own_line(path, sub) for path, sub in layer.named_sublayers(include_self=True, remove_duplicate=False)]
 
 
-def _line(path: str, layer: Any) -> str:
+def own_line(path: str, layer: Any) -> str:
+    """What one Layer is without those below it: its path, class, own parameters and buffers."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
     parts = [f"{name}:{dtype_name(t)}{list(t.shape)}" for name, t in own if t is not None]
     return " ".join([path or ".", qualified_name(type(layer)), *parts])
@@ -44,12 +45,20 @@ def source_hash(layer: Any, function: str = "forward") -> str:
 
     Empty where a source can't be read.
     """
+    return source_digest([(type(layer), function), *((type(sub), "forward") for sub in layer.sublayers())])
+
+
+def source_digest(functions: Iterable[tuple[Any, str]]) -> str:
+    """A digest of the source of functions, each given by its class and name, in whatever order.
+
+    Empty where a source can't be read.
+    """
     digests = set()
-    for sub, name in [(layer, function), *((sub, "forward") for sub in layer.sublayers())]:
-        text = normalized_source(getattr(type(sub), name))
+    for kind, name in set(functions):
+        text = normalized_source(getattr(kind, name))
         if not text:
             return ""
-        digests.add(f"{qualified_name(type(sub))}\n{text}")
+        digests.add(f"{qualified_name(kind)}\n{text}")
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()[:32]
 
 

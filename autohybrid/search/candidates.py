@@ -7,12 +7,13 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile, Spot
 from autohybrid.plan import Place, spot_name
-from autohybrid.runtime.fingerprint import source_hash, structure_lines
-from autohybrid.search.source import Finding, findings_below, place_of
+from autohybrid.search.below import Family
+from autohybrid.search.source import Finding, place_of
 from autohybrid.stats import amdahl_ceiling
 
 
@@ -79,7 +80,7 @@ class Candidate:
         return (self.path, *self.timed.aliases)
 
 
-def candidates_of(profile: Profile, root: RootProfile) -> list[Candidate]:
+def candidates_of(profile: Profile, root: RootProfile, family: Family) -> list[Candidate]:
     """One candidate for each function of ``root`` that was called, in the order of its tree."""
     total = root.seconds or 1.0
     callers = _callers(root.layers)
@@ -91,7 +92,7 @@ def candidates_of(profile: Profile, root: RootProfile) -> list[Candidate]:
             share=min(1.0, timed.inclusive / total),
             ceiling=amdahl_ceiling(min(1.0, timed.inclusive / total)),
             weight=min(1.0, root.seconds / (profile.seconds or 1.0)),
-            findings=tuple(findings_below(timed.layer, timed.function)),
+            findings=family.findings(timed.layer, timed.function),
             called_in=callers[timed.spot],
             inside=around[timed.spot],
         )
@@ -104,7 +105,7 @@ def _callers(layers: Sequence[LayerTime]) -> dict[Spot, frozenset[Spot]]:
     known = {timed.spot for timed in layers}
     found = {}
     for timed in layers:
-        callers = timed.called_from & known - {timed.spot}
+        callers = (timed.called_from & known) - {timed.spot}
         if not callers and timed.path:
             callers = frozenset(
                 spot for path in (timed.path, *timed.aliases) if (spot := _nearest_above(path, known)) is not None
@@ -148,11 +149,6 @@ def selected(candidate: Candidate, include: Sequence[str], exclude: Sequence[str
     return (not include or matches(include)) and not matches(exclude)
 
 
-def contains(outer: Candidate, inner: Candidate) -> bool:
-    """Whether calls of ``inner`` happen inside calls of ``outer``."""
-    return outer.root is inner.root and outer.spot in inner.inside
-
-
 def by_caller(candidates: Iterable[Candidate]) -> dict[tuple[int, Spot], list[Candidate]]:
     """For each root, by ``id``, and each of its functions: the candidates that are called in it directly."""
     found: defaultdict[tuple[int, Spot], list[Candidate]] = defaultdict(list)
@@ -162,7 +158,19 @@ def by_caller(candidates: Iterable[Candidate]) -> dict[tuple[int, Spot], list[Ca
     return found
 
 
-def likeness(candidate: Candidate) -> tuple[str, ...]:
-    """Equal for the same function of Layers of the same class, source and structure."""
-    layer, function = candidate.layer, candidate.function
-    return (function, "\n".join(structure_lines(layer)), source_hash(layer, function))
+def nests(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Sets of candidates of one root that all lie inside one another; every pair that does is in one of the sets."""
+    at = {candidate.spot: candidate for candidate in candidates}
+    found: list[list[Candidate]] = []
+    done: set[Spot] = set()
+    for inner in sorted(candidates, key=lambda each: -len(each.inside)):
+        if inner.spot in done:
+            continue
+        around = sorted([at[spot] for spot in inner.inside if spot in at], key=lambda each: len(each.inside))
+        nest = [*around, inner]
+        if all(outer.spot in below.inside for outer, below in pairwise(nest)):
+            found.append(nest)
+            done.update([each.spot for each in around])
+        else:  # what is called from several places may lie in two that don't lie in each other
+            found += [[outer, inner] for outer in around]
+    return found

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import lil_array
+from scipy.sparse import csr_array
 
 
-def best_set(savings: Sequence[float], conflicts: Sequence[tuple[int, int]]) -> list[int]:
-    """Chooses indices that maximize the sum of ``savings``, never both of a pair in ``conflicts``.
+def best_set(savings: Sequence[float], conflicts: Sequence[Sequence[int]]) -> list[int]:
+    """Chooses indices that maximize the sum of ``savings``, never two of one of the ``conflicts``.
 
     An integer programme (HiGHS, through SciPy), solved to optimality. What saves nothing is never chosen.
 
     Args:
         savings: seconds saved by each candidate.
-        conflicts: pairs that exclude each other.
+        conflicts: sets of indices of which each excludes all others.
 
     Returns:
         The chosen indices in ascending order.
@@ -25,13 +25,14 @@ def best_set(savings: Sequence[float], conflicts: Sequence[tuple[int, int]]) -> 
     if not useful:
         return []
     position = {index: place for place, index in enumerate(useful)}
-    pairs = [(position[a], position[b]) for a, b in conflicts if a in position and b in position]
+    groups = [{position[index] for index in group if index in position} for group in conflicts]
+    groups = [group for group in groups if len(group) > 1]
     constraints = []
-    if pairs:
-        matrix = lil_array((len(pairs), len(useful)))
-        for row, (a, b) in enumerate(pairs):
-            matrix[row, a] = matrix[row, b] = 1.0
-        constraints.append(LinearConstraint(matrix.tocsr(), -np.inf, 1.0))
+    if groups:
+        columns = np.concatenate([sorted(group) for group in groups])
+        ends = np.cumsum([0, *map(len, groups)])
+        matrix = csr_array((np.ones(len(columns)), columns, ends), shape=(len(groups), len(useful)))
+        constraints.append(LinearConstraint(matrix, -np.inf, 1.0))
     # Scaled, since the solver's tolerances are absolute and savings may be microseconds.
     scale = max(savings)
     result = milp(

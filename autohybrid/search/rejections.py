@@ -9,7 +9,7 @@ from typing import Any
 from autohybrid import plan
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan.reasons import hint
-from autohybrid.search.candidates import Candidate, contains
+from autohybrid.search.candidates import Candidate
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
@@ -35,15 +35,14 @@ class Rejections:
         """One row for each failed attempt, and one for each other candidate; the largest share first."""
         rows: list[plan.Rejected] = []
         taken = {id(attempt.candidate) for attempt in self.regions}
+        converted = {attempt.candidate.spot: attempt.candidate for attempt in self.regions}
         for candidate in candidates:
-            failed = [
-                attempt
-                for attempt in self.findings.attempts
-                if attempt.candidate is candidate and not isinstance(attempt.outcome, Converted)
-            ]
+            made = self.findings.attempts_of(candidate)
+            failed = [attempt for attempt in made if not isinstance(attempt.outcome, Converted)]
             rows += [self._failed(attempt) for attempt in failed]
             if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
-                rows.append(self._passed_over(candidate))
+                outer = next((converted[spot] for spot in candidate.inside if spot in converted), None)
+                rows.append(self._passed_over(candidate, outer))
         return sorted(rows, key=lambda row: -row.share)
 
     def _failed(self, attempt: Attempt) -> plan.Rejected:
@@ -68,10 +67,9 @@ class Rejections:
             reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.name else "",
         )
 
-    def _passed_over(self, candidate: Candidate) -> plan.Rejected:
-        outer = next((each for each in self.regions if contains(each.candidate, candidate)), None)
+    def _passed_over(self, candidate: Candidate, outer: Candidate | None) -> plan.Rejected:
         if outer is not None:
-            return self._row(candidate, "covered", f"by {outer.candidate.name}")
+            return self._row(candidate, "covered", f"by {outer.name}")
         if id(candidate) in self.findings.passed:
             reason, detail = self.findings.passed[id(candidate)]
             return self._row(candidate, reason, detail)

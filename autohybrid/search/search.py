@@ -17,7 +17,8 @@ from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stop
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
-from autohybrid.search.candidates import Candidate, by_caller, candidates_of, contains, likeness, selected
+from autohybrid.search.below import Family
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
@@ -34,8 +35,13 @@ WORTH_DESCENDING = 0.06
 LONGEST_SHARE_OF_BUDGET = 0.45
 """Of the budget that is left, what a single trial may take."""
 
+PATIENT_SHARE_OF_BUDGET = 0.05
+"""Of the budget that is left, what a trial that isn't clear may take longer to measure."""
+
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
+PATIENCE_SECONDS = 6.0
+"""What measuring takes, and takes longer where it isn't clear yet whether something gains enough."""
 
 CALLS_IN_A_TRIAL = 30
 """Eager calls that a trial makes at most on the way to its verdict; a slow Layer gets the time for them."""
@@ -109,12 +115,27 @@ class Findings:
     attempts: list[Attempt] = field(default_factory=list)
     passed: dict[int, tuple[str, str]] = field(default_factory=dict)
     trials: int = 0
+    right_attempts: int = 0
     complete: bool = True
+    _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
+    _best: dict[int, Attempt] = field(default_factory=dict)
+
+    def note(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        self._by_candidate[id(attempt.candidate)].append(attempt)
+        if isinstance(attempt.outcome, Converted):
+            self.right_attempts += 1
+            best = self.best_attempt(attempt.candidate)
+            if best is None or attempt.speedup > best.speedup:
+                self._best[id(attempt.candidate)] = attempt
+
+    def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
+        """All attempts for one candidate, in their order."""
+        return self._by_candidate[id(candidate)]
 
     def best_attempt(self, candidate: Candidate) -> Attempt | None:
         """The fastest right attempt for a candidate."""
-        right = [each for each in self.attempts if each.candidate is candidate and isinstance(each.outcome, Converted)]
-        return max(right, key=lambda each: each.speedup, default=None)
+        return self._best.get(id(candidate))
 
 
 class Search:
@@ -150,16 +171,17 @@ class Search:
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
         self._alike: dict[int, list[Candidate]] = {}
+        self._reserved = (0, 0.0)
         self.findings = Findings()
 
     def rank(self) -> Findings:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
-        findings = self.findings
+        findings, family = self.findings, Family()
         for root in self._profile.roots:
-            findings.candidates += candidates_of(self._profile, root)
+            findings.candidates += candidates_of(self._profile, root, family)
         groups: dict[Any, list[Candidate]] = defaultdict(list)
         for candidate in findings.candidates:
-            groups[(id(candidate.root), likeness(candidate))].append(candidate)
+            groups[(id(candidate.root), family.likeness(candidate.layer, candidate.function))].append(candidate)
         for group in groups.values():
             together = sum(candidate.share for candidate in group)
             for candidate in group:
@@ -168,7 +190,7 @@ class Search:
                     self._pass(candidate, "excluded")
                 elif together < 1.0 - 1.0 / self._options.min_gain:
                     self._pass(candidate, "too_small", f"{together:.1%} of the time")
-                elif _has_hooks_inside(candidate):
+                elif family.has_hooks_inside(candidate.layer):
                     self._pass(candidate, "user_hooks")
         return findings
 
@@ -235,7 +257,7 @@ class Search:
 
     def _static_where_dynamic_fails(self, candidate: Candidate, twins: Sequence[Candidate]) -> None:
         """Where a dimension that varied breaks the graph, each size that came may have a conversion of its own."""
-        made = [each for each in self.findings.attempts if each.candidate is candidate]
+        made = self.findings.attempts_of(candidate)
         if not made or not all(isinstance(each.outcome, (Failed, Crashed, TimedOut)) for each in made):
             return
         if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self._reserve():
@@ -251,9 +273,7 @@ class Search:
         compute alike: where one of them converted rightly, or tracing failed, another would only take the time again.
         It is tried where what failed lies behind the export, which is where their settings differ.
         """
-        for attempt in self.findings.attempts:
-            if attempt.candidate is not candidate:
-                continue
+        for attempt in self.findings.attempts_of(candidate):
             if isinstance(attempt.outcome, Unfit):
                 return False
             alike = runtime_of(engines.by_name(attempt.engine)) == runtime_of(engine) and attempt.engine != engine.name
@@ -263,7 +283,7 @@ class Search:
         return True
 
     def _is_known(self, candidate: Candidate) -> bool:
-        return any(attempt.candidate is candidate for attempt in self.findings.attempts)
+        return bool(self.findings.attempts_of(candidate))
 
     def _note(
         self,
@@ -280,7 +300,7 @@ class Search:
         if inputs is None and not isinstance(outcome, Unfit):
             inputs = self._inputs_of(candidate)
         for each in (candidate, *alike):
-            self.findings.attempts.append(
+            self.findings.note(
                 Attempt(
                     candidate=each,
                     engine=engine.name,
@@ -327,6 +347,7 @@ class Search:
             tolerance=self._tolerance,
             min_gain=self._options.min_gain,
             measuring_seconds=MEASURING_SECONDS,
+            patience=min(PATIENCE_SECONDS, PATIENT_SHARE_OF_BUDGET * self._budget.left),
             twins=twins,
             static=static,
         )
@@ -354,6 +375,11 @@ class Search:
 
     def _reserve(self) -> float:
         """Seconds to keep for the confirmation of the best set so far."""
+        if self._reserved[0] != self.findings.right_attempts:
+            self._reserved = (self.findings.right_attempts, self._reserve_for_the_best())
+        return self._reserved[1]
+
+    def _reserve_for_the_best(self) -> float:
         total = 0.0
         for root in self._profile.roots:
             chosen = self.chosen(root)
@@ -376,20 +402,13 @@ class Search:
         for attempt in proven:
             together[id(self._alike[id(attempt.candidate)])] += attempt.saving
         proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
-        conflicts = [
-            (i, j)
-            for i, one in enumerate(proven)
-            for j, other in enumerate(proven)
-            if i != j and contains(one.candidate, other.candidate)
-        ]
+        place = {id(each.candidate): index for index, each in enumerate(proven)}
+        nested = nests([each.candidate for each in proven])
+        conflicts = [[place[id(each)] for each in nest] for nest in nested]
         return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
 
     def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:
         self.findings.passed[id(candidate)] = (reason, detail)
-
-
-def _has_hooks_inside(candidate: Candidate) -> bool:
-    return any(sub._forward_pre_hooks or sub._forward_post_hooks for sub in candidate.layer.sublayers())
 
 
 def _another_try_may_help(outcome: Outcome) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,17 +35,6 @@ _HINTS = {
 
 _READS_VALUE = {"item", "tolist"}
 _RANDOM = {"rand", "randn", "randint", "normal", "uniform", "bernoulli", "multinomial", "gumbel_softmax", "poisson"}
-
-
-def findings_below(layer: Any, function: str = FORWARD) -> Iterator[Finding]:
-    """The findings in a function of ``layer`` and in the Layers below it, each once, its own first."""
-    seen: set[Any] = set()
-    for sub in layer.sublayers(include_self=True):
-        kind, name = type(sub), function if sub is layer else FORWARD
-        if (kind, name) in seen or kind.__module__.split(".")[0] == "paddle":
-            continue
-        seen.add((kind, name))
-        yield from findings(getattr(kind, name))
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
-from autohybrid.search.sampling import duration, interleaved, repeats_for
+from autohybrid.search.sampling import in_turn
 from autohybrid.structure import flatten
 
 
@@ -40,6 +40,7 @@ class Trial:
     tolerance: Tolerance
     min_gain: float
     measuring_seconds: float
+    patience: float = 0.0
     twins: Sequence[Candidate] = ()
     static: bool = False
 
@@ -152,12 +153,8 @@ class Trial:
             return region(*args, **kwargs)
 
         with paddle.set_grad_enabled(call.gradients):
-            repeats = repeats_for(eager, hybrid)
-            return interleaved(
-                lambda: duration(eager, repeats),
-                lambda: duration(hybrid, repeats),
-                min_gain=self.min_gain,
-                seconds=self.measuring_seconds,
+            return in_turn(
+                eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, patience=self.patience
             )
 
 
