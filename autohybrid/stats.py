@@ -71,9 +71,8 @@ def order_of_limit(pairs: int, confidence: float) -> int:
     The number of ratios below the true median walks at random, a step with probability 1/2 at each pair. The limits are
     the highest orders for which that walk passes a limit at *any* number of pairs with a probability of at most
     ``(1 - confidence) / 2`` on each side, of which the share ``n / (n + 40)`` may be spent by the n-th pair: repeated
-    looks with alpha spending (Lan and DeMets, *Biometrika* 70, 1983), computed exactly as in Armitage, McPherson and Rowe
-    (*J. R. Statist. Soc. A* 132, 1969). The shorter way, by inequalities instead of the exact walk, is in Howard and
-    Ramdas (*Bernoulli* 28, 2022).
+    looks with alpha spending (Lan and DeMets, *Biometrika* 70, 1983), computed exactly as in Armitage, McPherson and
+    Rowe (*J. R. Statist. Soc. A* 132, 1969). Howard and Ramdas (*Bernoulli* 28, 2022) have the same by inequalities.
     """
     size = _FIRST_TABLE
     while size < pairs:
@@ -108,8 +107,8 @@ def _orders(most: int, confidence: float) -> list[int]:
 def effective_pairs(ratios: npt.NDArray[np.float64]) -> int:
     """How many independent pairs tell as much about the median as these, given in the order of measuring.
 
-    n (1 - r) / (1 + r), with r the correlation of neighbours' signs about the median: a neighbour that stays on the same
-    side for a while (a burst of other work) isn't a new witness. Short series make r look smaller than it is, by
+    n (1 - r) / (1 + r), with r the correlation of neighbours' signs about the median: a neighbour that stays on the
+    same side for a while (a burst of other work) isn't a new witness. Short series make r look smaller than it is, by
     (1 + 3 r) / n (Marriott and Pope, *Biometrika* 41, 1954), which is added again.
     """
     pairs = len(ratios)

@@ -1,8 +1,8 @@
-"""Eager against eager: how often the statistics say ``same``, as they should, and how often ``faster``, as they must not.
+"""Eager against eager: how often the statistics say ``same``, as they should, and ``faster``, as they must not.
 
-Real models, each measured against itself as trials measure eager against hybrid: by the same code, in a forked child for
-each run. The same is then said of the samples as a whole. Ends with exit code 1 when a model was called ``faster`` more
-than once in 100 runs, or ``same`` in less than 95.
+Real models, each measured against itself as trials measure eager against hybrid: by the same code, in a forked child
+for each run. Ends with exit code 1 when a model was called ``faster`` more than once in 100 runs, or ``same`` in less
+than 95.
 
 Usage: python tools/same_against_same.py [--runs 100] [--model NAME]... [--samples FILE]
 """

@@ -11,7 +11,8 @@ from autohybrid.plan import Equality, Samples
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It converts and answers as eager does; ``samples`` say whether it gains. ``twins`` are the paths of Layers of
-    the same class, structure and signature, for which this trial stands too."""
+    the same class, structure and signature, for which this trial stands too; ``checked_on`` the one of them on which it
+    was checked (without agreeing, when there are no twins), empty for none."""
 
     inputs: Any
     outputs: Any
@@ -22,6 +23,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     extra_memory: int
     twins: list[str]
     other_sizes: list[Any] = []
+    checked_on: str = ""
 
 
 class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):

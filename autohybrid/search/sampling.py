@@ -16,8 +16,8 @@ LONG_ENOUGH = 1e-2
 """Seconds: a sample needs no more than one such call."""
 
 PAIRS_BETWEEN_LOOKS = 0.2
-"""The verdict is looked at when there are so many more pairs, as a part. What comes after a look finds the caches full of
-other things: with a look after each pair, whoever went first in it was 5 % slower."""
+"""The verdict is looked at when there are so many more pairs, as a part. What comes after a look finds the caches full
+of other things: with a look after each pair, whoever went first in it was 5 % slower."""
 
 SHORTEST_SAMPLE = 1e-3
 """Seconds: shorter calls are repeated within one sample, so that the clock and the loop don't count."""

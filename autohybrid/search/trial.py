@@ -14,7 +14,7 @@ import paddle
 
 from autohybrid.device import resident_memory
 from autohybrid.engines import Engine
-from autohybrid.observe.profile import KeptCall, Spot
+from autohybrid.observe.profile import KeptCall
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.changes import Snapshot
 from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
@@ -28,6 +28,12 @@ from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
 from autohybrid.search.sampling import in_turn
 from autohybrid.structure import flatten
+
+CHECKING_SHARE = 0.25
+"""Of the time for measuring a candidate, what the check on a twin may take."""
+
+AGREEMENT = 1.1
+"""Twins agree when their gains' intervals overlap, or miss it by no more than this factor: memory lies differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +70,33 @@ class Trial:
         unfit = self._unfit(main)
         if unfit is not None:
             return unfit
-        outcome = self._converted(main, inputs, training_mode, self._like(heard, inputs))
-        return msgspec.structs.replace(outcome, other_sizes=others) if isinstance(outcome, Converted) else outcome
+        outcome = self._converted(candidate, _different_inputs(main.inputs, candidate.eager), inputs, training_mode)
+        if not isinstance(outcome, Converted):
+            return outcome
+        like = [each for each in self.twins if heard[each.spot] and _specification(heard[each.spot][0]) == inputs]
+        outcome = msgspec.structs.replace(outcome, other_sizes=others, twins=[each.name for each in like])
+        gains = outcome.samples.comparison().verdict(self.min_gain) == "faster"
+        if not gains or not like:
+            return outcome
+        # Of no gain one measurement is enough: nothing is planned on it.
+        twin = self._most_unlike(like)
+        agrees = self._agrees(outcome, twin, heard[twin.spot][0], main.inputs[0], training_mode)
+        return msgspec.structs.replace(outcome, checked_on=twin.name, twins=outcome.twins if agrees else [])
 
-    def _like(self, heard: dict[Spot, list[Heard]], inputs: Any) -> list[str]:
-        """The names of the twins whose calls have the same structure, dtypes and sizes."""
-        return [twin.name for twin in self.twins if heard[twin.spot] and _specification(heard[twin.spot][0]) == inputs]
+    def _most_unlike(self, twins: Sequence[Candidate]) -> Candidate:
+        """The twin whose time for a call differs most from the candidate's."""
+        own = _seconds_per_call(self.candidate)
+        return max(twins, key=lambda each: abs(_seconds_per_call(each) - own))
+
+    def _agrees(self, found: Converted, twin: Candidate, heard: Heard, like: KeptCall, training_mode: str) -> bool:
+        """Whether a short measurement of a twin shows the same: right, and a gain that isn't clearly another."""
+        call = replace(like, arguments=heard.arguments, tensors=heard.first)
+        short = replace(self, measuring_seconds=CHECKING_SHARE * self.measuring_seconds, patience=0.0)
+        other = short._converted(twin, _different_inputs([call], twin.eager), found.inputs, training_mode)
+        if not isinstance(other, Converted):
+            return False
+        mine, others = found.samples.comparison(), other.samples.comparison()
+        return others.high * AGREEMENT >= mine.low and mine.high * AGREEMENT >= others.low
 
     def _unfit(self, main: Heard) -> Unfit | None:
         layer, call = self.candidate.layer, main.inputs[0]
@@ -98,14 +125,14 @@ class Trial:
             answer = self.candidate.eager(*args, **kwargs)
         return answer, flatten((args, kwargs))[0]
 
-    def _converted(self, main: Heard, inputs: Any, training_mode: str, twins: list[str]) -> Outcome:
-        layer = self.candidate.layer
-        different = _different_inputs(main.inputs, self.candidate.eager)
+    def _converted(
+        self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str
+    ) -> Outcome:
         region = Region(
-            path=self.candidate.name,
+            path=candidate.name,
             recipe=Recipe(
-                layer=layer,
-                function=self.candidate.eager,
+                layer=candidate.layer,
+                function=candidate.eager,
                 engine=self.engine,
                 options=self.options,
                 tolerance=self.tolerance,
@@ -115,13 +142,11 @@ class Trial:
             training_mode=training_mode,
         )
         try:
-            return self._judged(region, different, inputs, training_mode, twins)
+            return self._judged(region, different, inputs, training_mode)
         finally:
             region.close()
 
-    def _judged(
-        self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str, twins: list[str]
-    ) -> Outcome:
+    def _judged(self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Outcome:
         memory = resident_memory()
         variant = _proven(region, different)
         if isinstance(variant, str):
@@ -133,18 +158,18 @@ class Trial:
         samples = self._measured(region, different[0])
         return Converted(
             inputs=inputs,
-            outputs=_answer_specification(self.candidate.eager, different[0]),
+            outputs=_answer_specification(region.recipe.function, different[0]),
             training_mode="same" if training_mode == "same" else "eager",
             equality=equality_of(variant.worst, variant.compared),
             samples=samples,
             conversion_seconds=variant.conversion_seconds,
             extra_memory=extra,
-            twins=twins,
+            twins=[],
         )
 
     def _measured(self, region: Region, call: KeptCall) -> Samples:
         args, kwargs = call.fresh_arguments()
-        function = self.candidate.eager
+        function = region.recipe.function
 
         def eager() -> Any:
             return function(*args, **kwargs)
@@ -156,6 +181,10 @@ class Trial:
             return in_turn(
                 eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, patience=self.patience
             )
+
+
+def _seconds_per_call(candidate: Candidate) -> float:
+    return candidate.timed.inclusive / (candidate.timed.calls or 1.0)
 
 
 def _proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
