@@ -4,7 +4,7 @@ Real models, each measured against itself as trials measure eager against hybrid
 for each run. Ends with exit code 1 when a model was called ``faster`` more than once in 100 runs, or ``same`` in less
 than 95.
 
-Usage: python tools/same_against_same.py [--runs 100] [--model NAME]... [--samples FILE]
+Usage: python tools/same_against_same.py [--runs 100] [--seconds 30] [--model NAME]... [--samples FILE]
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Samples
 from autohybrid.search import sampling
 from autohybrid.search.options import DEFAULT_MIN_GAIN
-from autohybrid.search.search import MEASURING_SECONDS
 from autohybrid.stats import DEFAULT_CONFIDENCE, effective_pairs, median
 
 
@@ -65,7 +64,7 @@ class Run:
         return effective_pairs(ratios) / len(ratios)
 
 
-def runs_of(name: str, number: int, patience: float) -> list[Run]:
+def runs_of(name: str, number: int, seconds: float) -> list[Run]:
     """So many comparisons of a model with itself, each in a child of its own."""
     paddle.seed(0)
     build, shape = MODELS[name]
@@ -80,7 +79,7 @@ def runs_of(name: str, number: int, patience: float) -> list[Run]:
             return model(x)
 
         with paddle.no_grad():
-            return sampling.in_turn(one, other, min_gain=DEFAULT_MIN_GAIN, seconds=MEASURING_SECONDS, patience=patience)
+            return sampling.in_turn(one, other, min_gain=DEFAULT_MIN_GAIN, seconds=seconds)
 
     made = []
     for at in range(number):
@@ -113,16 +112,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--model", action="append", choices=list(MODELS), help="only this one; repeatable")
-    parser.add_argument("--patience", type=float, default=30.0, help="seconds more where it isn't clear (default: 30)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for a run at most, like a patient trial (30)")
     parser.add_argument("--samples", type=Path, help="keep all samples there, as JSON")
     options = parser.parse_args()
-    found = {name: runs_of(name, options.runs, options.patience) for name in options.model or MODELS}
+    found = {name: runs_of(name, options.runs, options.seconds) for name in options.model or MODELS}
     if options.samples is not None:
         kept = {name: [msgspec.to_builtins(run.samples) for run in runs] for name, runs in found.items()}
         options.samples.write_text(json.dumps(kept), encoding="utf-8")
     print(
         f"{device.cpu_model()}, {device.usable_cores()} cores, load {os.getloadavg()[2]:.1f} over 15 minutes, Paddle "
-        f"{paddle.__version__}, {DEFAULT_CONFIDENCE:.0%} confidence, min_gain {DEFAULT_MIN_GAIN}, {options.runs} runs"
+        f"{paddle.__version__}, {DEFAULT_CONFIDENCE:.0%} confidence, min_gain {DEFAULT_MIN_GAIN}, {options.runs} runs of "
+        f"at most {options.seconds:.0f} s"
     )
     headers = ["model", "ms", "same", "open", "slower", "faster", "pairs", "seconds", "medians", "independent"]
     table = [row_of(name, runs) for name, runs in found.items()]
