@@ -89,6 +89,22 @@ def math_threads() -> int:
     return int(value) if value.isdigit() and int(value) > 0 else usable_cores()
 
 
+def set_math_threads(count: int) -> None:
+    """Has eager operators of this thread use so many threads on a CPU from now on."""
+    require_paddle().base.core.set_num_threads(count)
+
+
+def lower_precisions() -> tuple[str, ...]:
+    """The floating types below float32 that the current device computes with in hardware."""
+    if on_gpu():
+        return ("float16", "bfloat16") if require_paddle().amp.is_bfloat16_supported() else ("float16",)
+    flags = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return ("bfloat16",) if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else ()
+
+
 def available_memory() -> int:
     """Bytes of memory that can be had without swapping."""
     with contextlib.suppress(OSError):

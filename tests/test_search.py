@@ -14,6 +14,7 @@ from fakes import Honest
 from paddle import nn
 
 from autohybrid import device, engines, plan
+from autohybrid.engines import Alternative, Dimension
 from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.search import sampling, search
@@ -139,8 +140,9 @@ def _root(shares: dict[str, float], seconds: float = 1.0) -> RootProfile:
 class Repairing(Honest):
     """Has one repair."""
 
-    def attempts(self) -> list[dict[str, Any]]:
-        return [{}, {"repair": 1}]
+    dimensions = (
+        Dimension(name="repair", alternatives=lambda machine: [Alternative(options={"repair": 1}, cures=True)]),
+    )
 
 
 @dataclass

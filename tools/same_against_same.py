@@ -121,8 +121,8 @@ def main() -> int:
         options.samples.write_text(json.dumps(kept), encoding="utf-8")
     print(
         f"{device.cpu_model()}, {device.usable_cores()} cores, load {os.getloadavg()[2]:.1f} over 15 minutes, Paddle "
-        f"{paddle.__version__}, {DEFAULT_CONFIDENCE:.0%} confidence, min_gain {DEFAULT_MIN_GAIN}, {options.runs} runs of "
-        f"at most {options.seconds:.0f} s"
+        f"{paddle.__version__}, {DEFAULT_CONFIDENCE:.0%} confidence, min_gain {DEFAULT_MIN_GAIN}, "
+        f"{options.runs} runs of at most {options.seconds:.0f} s"
     )
     headers = ["model", "ms", "same", "open", "slower", "faster", "pairs", "seconds", "medians", "independent"]
     table = [row_of(name, runs) for name, runs in found.items()]

@@ -11,7 +11,7 @@ from autohybrid import device, engines, store
 from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
-from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.equality import Tolerance, tolerance_for
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
@@ -184,7 +184,7 @@ def _place(
         function=getattr(layer, planned.function),
         engine=engine,
         options=planned.options,
-        tolerance=tolerance,
+        tolerance=tolerance_for(tolerance, planned.options),
         proofs=verify,
         store=kept,
     )
@@ -196,7 +196,7 @@ def _place(
         planned=planned,
         previous=layer.__dict__.get(planned.function),
         policies=policies,
-        repairs=engine.attempts(),
+        repairs=engines.attempts(engine, engines.this_machine()),
     )
     # Not by setattr: some models replace what is assigned to forward.
     layer.__dict__[planned.function] = region

@@ -65,4 +65,24 @@ class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str
 
 
+class Runner(msgspec.Struct, frozen=True, kw_only=True):
+    """An alternative in a race: what was wrong with it, or its last samples (``hybrid``) beside the present best's
+    (``eager``), and how many rounds it stayed in."""
+
+    engine: str
+    options: dict[str, Any]
+    problem: str
+    samples: Samples | None
+    rounds: int
+
+
+class Raced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Alternatives raced against the present best; ``winner`` is the place of the one that is certainly faster, in
+    ``runners``. ``detail`` says why there was no race, or is empty."""
+
+    runners: list[Runner]
+    winner: int | None = None
+    detail: str = ""
+
+
 Outcome: TypeAlias = Converted | Wrong | Failed | Crashed | TimedOut | Unfit

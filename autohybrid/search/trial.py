@@ -17,7 +17,7 @@ from autohybrid.engines import Engine
 from autohybrid.observe.profile import KeptCall
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.changes import Snapshot
-from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
+from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference, tolerance_for
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.reach import reach
 from autohybrid.runtime.region import Region
@@ -125,22 +125,32 @@ class Trial:
             answer = self.candidate.eager(*args, **kwargs)
         return answer, flatten((args, kwargs))[0]
 
-    def _converted(
-        self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str
-    ) -> Outcome:
-        region = Region(
+    def different_inputs(self) -> list[KeptCall]:
+        """Calls of the candidate with different values, all of the argument structure that it is tried with."""
+        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.layer}, keep_for=self.candidate.spot)
+        calls = main[self.candidate.spot][0]
+        return _different_inputs((_of_one_size(calls)[0] if self.static else calls).inputs, self.candidate.eager)
+
+    def region(self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Region:
+        """A region for a candidate by this trial's engine and options, which is proven on ``different`` calls."""
+        return Region(
             path=candidate.name,
             recipe=Recipe(
                 layer=candidate.layer,
                 function=candidate.eager,
                 engine=self.engine,
                 options=self.options,
-                tolerance=self.tolerance,
+                tolerance=tolerance_for(self.tolerance, self.options),
                 proofs=max(2, len(different)),
             ),
             admitted=[inputs],
             training_mode=training_mode,
         )
+
+    def _converted(
+        self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str
+    ) -> Outcome:
+        region = self.region(candidate, different, inputs, training_mode)
         try:
             return self._judged(region, different, inputs, training_mode)
         finally:
@@ -148,7 +158,7 @@ class Trial:
 
     def _judged(self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Outcome:
         memory = resident_memory()
-        variant = _proven(region, different)
+        variant = proven(region, different)
         if isinstance(variant, str):
             return Failed(detail=variant, evidence="", inputs=inputs, exported=False)
         if variant.state is not State.SERVING:
@@ -187,7 +197,7 @@ def _seconds_per_call(candidate: Candidate) -> float:
     return candidate.timed.inclusive / (candidate.timed.calls or 1.0)
 
 
-def _proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
+def proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
     """Calls the region with each input until its variant serves or is refused; a string when neither comes."""
     for attempt in range(3 * max(2, len(different))):
         call = different[attempt % len(different)]
