@@ -337,7 +337,8 @@ def _search_after(outcome: Any) -> tuple[Search, Any]:
     candidate: Any = object()
     search = Search.__new__(Search)
     attempt = Attempt(candidate=candidate, engine="predictor", options={}, outcome=outcome, measured_on="", inputs=None)
-    search.findings = Findings(attempts=[attempt])
+    search.findings = Findings()
+    search.findings.note(attempt)
     return search, candidate
 
 
