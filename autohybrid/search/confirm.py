@@ -13,8 +13,8 @@ import paddle
 from autohybrid.observe.profile import KeptCall, RootProfile
 from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
+from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
-from autohybrid.runtime.region import Region as LiveRegion
 from autohybrid.search.sampling import duration, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten, signature
@@ -55,17 +55,18 @@ class Confirmation:
             return self._judged(placed)
         finally:
             # Without isolation this is the script's own process, and the next measurement starts from eager.
-            _lifted(placed).__enter__()
-            for region in placed:
-                region.close()
+            for place in placed:
+                place.lift()
+                place.region.close()
 
-    def _judged(self, placed: Sequence[LiveRegion]) -> Confirmed:
+    def _judged(self, placed: Sequence[Placed]) -> Confirmed:
         for _ in range(ROUNDS_TO_PROVE):
             for call in self.root.kept:
                 _answer(self.root.layer, call)
-            if all(region.hybrid_calls for region in placed):
+            if all(place.region.hybrid_calls for place in placed):
                 break
-        idle = {each.planned.name: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
+        regions = [place.region for place in placed]
+        idle = {each.planned.name: ", ".join(each.eager_calls) for each in regions if not each.hybrid_calls}
         found = self._compared(placed)
         samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
         return Confirmed(
@@ -75,7 +76,7 @@ class Confirmation:
             idle=idle,
         )
 
-    def _compared(self, placed: Sequence[LiveRegion]) -> Difference:
+    def _compared(self, placed: Sequence[Placed]) -> Difference:
         worst = Difference()
         for call in self.root.kept:
             with _lifted(placed):
@@ -92,7 +93,7 @@ class Confirmation:
         moved = replace(call, tensors=tensors)
         return _tensors(_answer(self.root.layer, moved))
 
-    def _measured(self, placed: Sequence[LiveRegion]) -> Samples:
+    def _measured(self, placed: Sequence[Placed]) -> Samples:
         """Seconds per root call, the kept calls weighted as the script makes them."""
         layer = self.root.layer
         calls = _of_each_size(self.root.kept)
@@ -143,16 +144,13 @@ def _tensors(answer: Any) -> list[Tensor]:
 class _lifted:
     """Takes regions out for a moment, so that the baseline is the script as it is, without even our bypass."""
 
-    def __init__(self, placed: Sequence[LiveRegion]) -> None:
-        self._places = [(region.recipe.layer.__dict__, region.planned.function, region) for region in placed]
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._placed = placed
 
     def __enter__(self) -> None:
-        for attributes, name, region in self._places:
-            if region.previous is None:
-                del attributes[name]
-            else:
-                attributes[name] = region.previous
+        for place in self._placed:
+            place.lift()
 
     def __exit__(self, *_: object) -> None:
-        for attributes, name, region in self._places:
-            attributes[name] = region
+        for place in self._placed:
+            place.put()
