@@ -32,7 +32,6 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 
 OWNERS = {
     "click": ["cli/"],
-    "scipy.stats": ["stats.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
     "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],

@@ -63,7 +63,7 @@ def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_upsampling_is_right_with_one_of_the_attempts(mode: str) -> None:
     layer, x = Upsampling(mode), paddle.randn([1, 3, 8, 8])
-    for options in engines.by_name("predictor").attempts():
+    for options in engines.attempts(engines.by_name("predictor"), engines.this_machine()):
         with region_of(layer, options=options) as region:
             if settled(region, x).state is State.SERVING:
                 assert apart(region(x), layer(x)) < 1e-4
@@ -246,7 +246,7 @@ def test_on_a_gpu_the_config_gets_pool_device_and_precision(exported: Path, monk
     )
     with pytest.raises(ConversionError, match="onednn has no effect on gpu:1"):
         PredictorEngine().check_options({"onednn": False})
-    assert PredictorEngine().attempts() == [{}]
+    assert engines.attempts(PredictorEngine(), engines.Machine(gpu=True)) == [{}]
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.chain import Rewritten
 from autohybrid.runtime.chain_finder import Chain
 from autohybrid.runtime.chain_source import Refused
-from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.equality import Tolerance, tolerance_for
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
@@ -235,7 +235,7 @@ def _place(
         function=site.eager,
         engine=engine,
         options=planned.options,
-        tolerance=tolerance,
+        tolerance=tolerance_for(tolerance, planned.options),
         proofs=verify,
         store=kept,
     )
@@ -247,7 +247,7 @@ def _place(
         planned=planned,
         previous=layer.__dict__.get(planned.function),
         policies=policies,
-        repairs=engine.attempts(),
+        repairs=engines.attempts(engine, engines.this_machine()),
     )
     site.put(region)
     return Placed(layer, planned.function, region, site.chain if isinstance(site, ChainSite) else None)

@@ -23,7 +23,7 @@ from autohybrid.search.chains import Chains, covering
 from autohybrid.search.choose import best_set
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
-from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
 
@@ -36,8 +36,13 @@ WORTH_DESCENDING = 0.06
 LONGEST_SHARE_OF_BUDGET = 0.45
 """Of the budget that is left, what a single trial may take."""
 
+PATIENT_SHARE_OF_BUDGET = 0.05
+"""Of the budget that is left, what a trial that isn't clear may take longer to measure."""
+
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
+PATIENCE_SECONDS = 6.0
+"""What measuring takes, and takes longer where it isn't clear yet whether something gains enough."""
 
 CALLS_IN_A_TRIAL = 30
 """Eager calls that a trial makes at most on the way to its verdict; a slow Layer gets the time for them."""
@@ -53,6 +58,9 @@ process and moves small gains."""
 PROCESSES_IF_CLEAR = 2
 PROCESSES_IF_CLOSE = 5
 FEWEST_IF_CLOSE = 3
+
+CREDIT_OF_WINNERS = 0.9
+"""What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
 
 MOST_CRASHES = 2
 """Sets of options with which a candidate may kill its process; each is tried twice, and its parts wait."""
@@ -78,7 +86,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A candidate, what it was tried with, and what came of it."""
+    """A candidate, what it was tried with, and what came of it.
+
+    ``promoted`` says that it won a race against what was best before: that counts for more than two trials' numbers.
+    """
 
     candidate: Candidate
     engine: str
@@ -86,6 +97,7 @@ class Attempt:
     outcome: Outcome
     measured_on: str
     inputs: Any
+    promoted: bool = False
 
     @property
     def speedup(self) -> float:
@@ -122,7 +134,7 @@ class Findings:
         if isinstance(attempt.outcome, Converted):
             self.right_attempts += 1
             best = self.best_attempt(attempt.candidate)
-            if best is None or attempt.speedup > best.speedup:
+            if best is None or attempt.speedup > best.speedup * (CREDIT_OF_WINNERS if attempt.promoted else 1.0):
                 self._best[id(attempt.candidate)] = attempt
 
     def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
@@ -166,11 +178,17 @@ class Search:
         self._progress = progress
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
+        self.machine = engines.this_machine(threads=options.most_threads, precisions=options.precisions)
         self._alike: dict[int, list[Candidate]] = {}
         self._family = Family()
         self._chains = Chains(self._family)
         self._reserved = (0, 0.0)
         self.findings = Findings()
+
+    @property
+    def roots(self) -> Sequence[RootProfile]:
+        """The roots that were observed."""
+        return self._profile.roots
 
     def rank(self) -> Findings:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
@@ -221,7 +239,7 @@ class Search:
         called_by = by_caller(findings.candidates)
         while queue:
             _, _, candidate = heapq.heappop(queue)
-            if self._budget.left <= self._reserve():
+            if self._budget.left <= self.reserve():
                 findings.complete = False
                 break
             self.consider(candidate)
@@ -252,14 +270,14 @@ class Search:
         keep = []
         for members in self._chains.members_by_statement(whole, candidates):
             for member in members:
-                if self._budget.left <= self._reserve():
+                if self._budget.left <= self.reserve():
                     return
                 self.consider(member)
             keep.append(all(self._may_be_in_a_chain(member) for member in members))
         for part in self._chains.parts(whole, keep, candidates):
             self.findings.candidates.append(part)
             self._alike[id(part)] = [part]
-            if self._budget.left > self._reserve():
+            if self._budget.left > self.reserve():
                 self.consider(part)
 
     def _may_be_in_a_chain(self, member: Candidate) -> bool:
@@ -287,12 +305,12 @@ class Search:
             if not self._worth_trying(engine, candidate):
                 continue
             crashes = 0
-            for options in engine.attempts():
+            for options in engines.attempts(engine, self.machine):
                 outcome = self._tried(candidate, engine, options, twins)
                 self._note(candidate, engine, options, outcome, twins)
                 crashes += isinstance(outcome, Crashed)
                 hopeless = crashes == MOST_CRASHES or not _another_try_may_help(outcome)
-                if hopeless or self._budget.left <= self._reserve():
+                if hopeless or self._budget.left <= self.reserve():
                     break
 
         self._static_where_dynamic_fails(candidate, twins)
@@ -302,9 +320,9 @@ class Search:
         made = self.findings.attempts_of(candidate)
         if not made or not all(isinstance(each.outcome, (Failed, Crashed, TimedOut)) for each in made):
             return
-        if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self._reserve():
+        if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self.reserve():
             return
-        engine, options = self._engines[0], dict(self._engines[0].attempts()[0])
+        engine, options = self._engines[0], engines.attempts(self._engines[0], self.machine)[0]
         outcome = self._tried(candidate, engine, options, twins, static=True)
         self._note(candidate, engine, options, outcome, twins)
 
@@ -334,6 +352,7 @@ class Search:
         options: dict[str, Any],
         outcome: Outcome,
         twins: Sequence[Candidate],
+        promoted: bool = False,
     ) -> None:
         alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.name in outcome.twins]
         if isinstance(outcome, (TimedOut, Crashed, Unfit)):
@@ -350,8 +369,21 @@ class Search:
                     outcome=outcome,
                     measured_on=candidate.name,
                     inputs=inputs,
+                    promoted=promoted,
                 )
             )
+
+    def promote(self, best: Attempt, engine: Engine, options: dict[str, Any]) -> Attempt | None:
+        """Tries in full, and notes, what won a race against ``best``; None when it fails there."""
+        twins = [
+            each.candidate
+            for each in self.findings.attempts
+            if each.outcome is best.outcome and each.candidate is not best.candidate
+        ]
+        static = isinstance(best.outcome, Converted) and bool(best.outcome.other_sizes)
+        outcome = self._tried(best.candidate, engine, options, twins, static=static)
+        self._note(best.candidate, engine, options, outcome, twins, promoted=True)
+        return self.findings.attempts_of(best.candidate)[-1] if isinstance(outcome, Converted) else None
 
     def _inputs_of(self, candidate: Candidate) -> Any:
         """What a candidate is called with, when the process that would have told is dead."""
@@ -371,7 +403,7 @@ class Search:
         root = self._profile.roots.index(candidate.root)
         key = key_of(root, candidate.name, engine.name, {**options, "static": True} if static else options)
         known = self._journal.recall(key)
-        if known is not None:
+        if known is not None and not isinstance(known, Raced):
             return known
         if self._journal.was_fatal(key):
             outcome: Outcome = Crashed(detail="the process died in an earlier run", evidence="")
@@ -382,20 +414,33 @@ class Search:
             f"trying {candidate.name} ({candidate.class_name}) with {engine.name}{shown}, "
             f"{self._budget.left:.0f} s left"
         )
-        trial = Trial(
+        trial = self.trial(candidate, engine, options, twins=twins, static=static)
+        self._journal.begin(key)
+        outcome = self._isolated(trial)
+        self._journal.end(key, outcome)
+        return outcome
+
+    def trial(
+        self,
+        candidate: Candidate,
+        engine: Engine,
+        options: dict[str, Any],
+        *,
+        twins: Sequence[Candidate] = (),
+        static: bool = False,
+    ) -> Trial:
+        """One attempt, ready to be made in a child."""
+        return Trial(
             candidate=candidate,
             engine=engine,
             options=options,
             tolerance=self._tolerance,
             min_gain=self._options.min_gain,
             measuring_seconds=MEASURING_SECONDS,
+            patience=min(PATIENCE_SECONDS, PATIENT_SHARE_OF_BUDGET * self._budget.left),
             twins=twins,
             static=static,
         )
-        self._journal.begin(key)
-        outcome = self._isolated(trial)
-        self._journal.end(key, outcome)
-        return outcome
 
     def _isolated(self, trial: Trial) -> Outcome:
         result = self._once(trial)
@@ -414,7 +459,7 @@ class Search:
         limit = max(1.0, min(limit, self._budget.left))
         return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
 
-    def _reserve(self) -> float:
+    def reserve(self) -> float:
         """Seconds to keep for the confirmation of the best set so far."""
         if self._reserved[0] != self.findings.right_attempts:
             self._reserved = (self.findings.right_attempts, self._reserve_for_the_best())

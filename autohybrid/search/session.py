@@ -22,6 +22,7 @@ from autohybrid.search.options import Options
 from autohybrid.search.prove import Proven, Prover
 from autohybrid.search.rejections import Rejections
 from autohybrid.search.search import Budget, Progress, Search
+from autohybrid.search.tuning import Tuning
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class Session:
         try:
             if not self.options.dry_run:
                 findings = search.run()
+                self._tuned(search, isolation, budget, memory)
             models = self._models(search, isolation, budget, memory)
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
@@ -97,6 +99,23 @@ class Session:
             complete=findings.complete,
             notes=[*self.profile.notes, *self._notes],
         )
+
+    def _tuned(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> None:
+        """Improves what was found by what else the engines offer."""
+        tuning = Tuning(
+            search=search,
+            machine=search.machine,
+            isolation=isolation,
+            budget=budget,
+            memory=memory,
+            journal=self.journal,
+            progress=self.progress,
+        )
+        tuning.run()
+        if tuning.races:
+            self._notes.append(
+                f"Options: {tuning.races} race(s) in {tuning.seconds:.0f} s, {tuning.won} won against the defaults."
+            )
 
     def _models(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> list[plan.Model]:
         numbered = enumerate(self.profile.roots)
