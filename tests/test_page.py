@@ -174,14 +174,15 @@ def test_hostile_names_are_shown_as_they_are(show: Any) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["bad_conversions", "greedy_decode"])
+@pytest.mark.parametrize("name", ["bad_conversions", "greedy_decode", "chained", "small"])
 def test_every_box_is_there_and_as_wide_as_its_time(name: str, show: Any) -> None:
     made = recorded(name)
-    (model,) = made.models
+    model = made.models[0]
     browser = show(made)
     eager = eager_boxes(model)
     longest = totals(eager)[0]
-    for side, boxes in enumerate((eager, hybrid_boxes(model, eager))):
+    sides = [eager, hybrid_boxes(model, eager)] if model.regions else [eager]
+    for side, boxes in enumerate(sides):
         widths = browser.run(WIDTHS, side)
         assert len(widths) == len(boxes)
         full = browser.run("document.querySelector('.tree').getBoundingClientRect().width")
@@ -201,6 +202,18 @@ def test_a_click_opens_a_layer_and_escape_closes_it(show: Any) -> None:
     browser.press("\ue00c")
     assert browser.run("document.querySelector('#panel').hidden")
     assert browser.run("document.activeElement.className").startswith("box region")
+
+
+@pytest.mark.browser
+def test_a_chain_is_opened_by_its_name_in_the_table(show: Any) -> None:
+    browser = show(recorded("chained"))
+    browser.click("td.region button")
+    said = browser.run("document.querySelector('#panel').innerText")
+    assert "entry..blocks.5" in said
+    assert "As a region" in said
+    assert browser.run("document.querySelectorAll('.box.chosen').length") == 1
+    browser.press("\ue00c")
+    assert browser.run("document.activeElement.className") == "link", "back where it was opened"
 
 
 @pytest.mark.browser
@@ -246,18 +259,25 @@ def test_a_double_click_zooms_and_escape_goes_back(show: Any) -> None:
 
 @pytest.mark.browser
 def test_a_zoomed_layer_and_its_counterpart_have_the_same_seconds_to_a_pixel(show: Any) -> None:
-    browser = show(recorded("greedy_decode"))
-    find = (
-        "Array.from(document.querySelectorAll('.tree'), tree =>"
-        " Array.from(tree.children).find(box => box.title.startsWith('transformer.decoder ')).getBoundingClientRect())"
+    ranking = [
+        plans.ranked("", self_seconds=0.2),
+        plans.ranked("body", self_seconds=0.4),
+        plans.ranked("head", self_seconds=0.1),
+        plans.ranked("head.part", self_seconds=0.3),
+    ]
+    structure = [". Root", "body A", "head B", "head.part C"]
+    browser = show(plans.whole([plans.model([plans.region("body", None)], ranking=ranking, structure=structure)]))
+    heads = (
+        "Array.from(document.querySelectorAll('.box'))"
+        ".filter(box => box.textContent === 'head').map(box => box.getBoundingClientRect())"
     )
-    before = [each["width"] for each in browser.run(find)]
-    number = browser.run(
-        "Array.from(document.querySelectorAll('.tree .box')).findIndex(b => b.title.startsWith('transformer.decoder '))"
+    before = browser.run(heads)
+    browser.double_click(
+        ".tree .box", browser.run("Array.from(document.querySelectorAll('.box'), b => b.textContent)").index("head")
     )
-    browser.double_click(".tree .box", number)
-    eager, hybrid = browser.run(find)
-    assert hybrid["width"] / eager["width"] == pytest.approx(before[1] / before[0], rel=0.01)
+    eager, hybrid = browser.run(heads)
+    assert eager["width"] > 2 * before[0]["width"]
+    assert hybrid["width"] / eager["width"] == pytest.approx(before[1]["width"] / before[0]["width"], rel=0.01)
     assert eager["left"] == pytest.approx(hybrid["left"], abs=0.5)
 
 

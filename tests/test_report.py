@@ -252,6 +252,8 @@ def test_a_region_is_one_box_of_its_own_time_and_the_whole_is_as_confirmed() -> 
 def test_the_members_of_a_chain_are_one_box() -> None:
     chain = plans.region("", None, kind="chain", members=["a", "b"])
     model = _tree(regions=[chain])
+    ranked_twice = [model.ranking[0], plans.ranked("", self_seconds=0.0, inclusive_seconds=0.9), *model.ranking[1:]]
+    model = _tree(regions=[chain], ranking=ranked_twice)
     eager = eager_boxes(model)
     assert [box.mark for box in eager] == ["eager", "region", "region", "inside"]
     assert [box.label for box in hybrid_boxes(model, eager)] == ["(root)", "chain of 2"]

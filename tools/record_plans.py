@@ -24,14 +24,15 @@ from recordings import RECORDED, reports  # noqa: E402
 
 from autohybrid import plan  # noqa: E402
 
-SCRIPTS = {
-    "bad_conversions": ROOT / "tests" / "scripts" / "bad_conversions.py",
-    "greedy_decode": ROOT / "profiles" / "greedy_decode" / "infer.py",
-    "encoder_decoder": ROOT / "profiles" / "encoder_decoder" / "infer.py",
-    "small": ROOT / "profiles" / "small" / "infer.py",
+COMMANDS = {
+    "bad_conversions": ["--engine", "incubate", "--budget", "60", "tests/scripts/bad_conversions.py"],
+    "chained": ["tests/scripts/chained.py"],
+    "greedy_decode": ["--budget", "100", "profiles/greedy_decode/infer.py"],
+    "small": ["profiles/small/infer.py"],
 }
+"""What is given to ``autohybrid profile``; the script comes last."""
 
-PRIVATE = re.compile(r"(?:/[^\s/\"']+)+/(?=(?:site-packages|profiles|tests|tmp)/|autohybrid-)")
+PRIVATE = re.compile(r"(?:/[^\s/\"']+)+/(?=(?:site-packages|profiles|tests|tmp|autohybrid)/|autohybrid-)")
 
 
 def main() -> int:
@@ -42,8 +43,8 @@ def main() -> int:
         place = words.index("--from")
         given = Path(words[place + 1])
         del words[place : place + 2]
-    for name in words or SCRIPTS:
-        made = plan.load(given / f"{name}.json") if given else _profiled(SCRIPTS[name])
+    for name in words or COMMANDS:
+        made = plan.load(given / f"{name}.json") if given else _profiled(*COMMANDS[name])
         record(name, made)
     return 0
 
@@ -56,11 +57,13 @@ def record(name: str, made: plan.Plan) -> None:
         (RECORDED / f"{name}.{shown}").write_text(text + "\n", newline="")
 
 
-def _profiled(script: Path) -> plan.Plan:
+def _profiled(*words: str) -> plan.Plan:
+    *options, script = words
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory) / "plan.json"
-        command = [sys.executable, "-m", "autohybrid", "profile", "-o", str(place), script.name]
-        subprocess.run(command, cwd=script.parent, check=True, stdout=subprocess.DEVNULL)
+        name = Path(script).name
+        command = [sys.executable, "-m", "autohybrid", "profile", "-o", str(place), *options, name]
+        subprocess.run(command, cwd=(ROOT / script).parent, check=True, stdout=subprocess.DEVNULL)
         return plan.load(place)
 
 

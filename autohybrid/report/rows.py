@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from autohybrid.plan import Confirmation, Model, Place, Plan, Region, Rejected
+from autohybrid.plan import Confirmation, Model, Place, Plan, RankedLayer, Region, Rejected
 from autohybrid.plan.reasons import NOTHING_TO_DO
 from autohybrid.stats import Comparison, Verdict, median
 
@@ -120,6 +120,14 @@ def _model_sentence(model: Model) -> str:
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
         f"{counted(len(model.confirmation.processes), 'process', 'processes')})."
     )
+
+
+def layers(model: Model) -> list[RankedLayer]:
+    """The ranking of Layers. Chains are ranked as well, behind the function that they lie in and under its name."""
+    found: dict[str, RankedLayer] = {}
+    for row in model.ranking:
+        found.setdefault(row.name, row)
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,9 +68,10 @@ class _Report:
         ]
 
     def _ranking(self, model: Model) -> str:
-        more = len(model.ranking) - MOST_RANKED
+        ranking = rows.layers(model)
+        more = len(ranking) - MOST_RANKED
         told = f"\nand {counted(more, 'more Layer')}" if more > 0 else ""
-        return self._table(columns.RANKED, model.ranking[:MOST_RANKED]) + told if model.ranking else ""
+        return self._table(columns.RANKED, ranking[:MOST_RANKED]) + told if ranking else ""
 
     def _regions(self, model: Model) -> str:
         if not model.regions:
@@ -79,12 +80,20 @@ class _Report:
         table = self._table(columns.REGION, listed[:MOST_REGIONS])
         more = len(listed) - MOST_REGIONS
         notes = [f"and {counted(more, 'more region')}"] if more > 0 else []
-        notes.append("error: the largest, relative to the output's scale; pays: after so many calls")
+        notes.append(self._meanings(listed))
         for options in {str(row.options): row.options for row in listed if row.options}.values():
             without = rows.reasons_without(model, options)
             if without:
                 notes.append(f"without {engine_and_options('', options)}: {', '.join(without)}")
         return "\n".join([table, *(self._painted(self._wrapped(note, "  "), FAINT) for note in notes)])
+
+    def _meanings(self, listed: Sequence[rows.RegionRow]) -> str:
+        words = {
+            "relative_error": "error: the largest, relative to the output's scale",
+            "break_even_calls": "pays: after so many calls",
+        }
+        shown = [column.key for column in fitting(columns.REGION, listed, self.width)]
+        return "; ".join(said for key, said in words.items() if key in shown)
 
     def _confirmation(self, model: Model) -> str:
         if model.confirmation is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autohybrid.plan import Model, RankedLayer, Region
-from autohybrid.report.rows import listed
+from autohybrid.report.rows import layers, listed
 from autohybrid.stats import median
 
 Mark = Literal["eager", "region", "inside", "unlocks"]
@@ -23,7 +23,7 @@ class Box:
         parent: the index of the box that it lies in, before it in the list; None for the outermost.
         own: seconds per root call that no box inside it accounts for. All boxes together are as long as the root's call
             was when the choice was confirmed, or while observing where nothing was.
-        layer: its index in the ranking; None for what isn't a Layer.
+        layer: its index in :func:`~autohybrid.report.rows.layers`; None for what isn't a Layer.
         region: the index of the region that it is; None for others.
         mark: whether it is converted, lies inside what is, would gain if its reason were mended, or just stays eager.
     """
@@ -39,10 +39,11 @@ class Box:
 
 def eager_boxes(model: Model) -> list[Box]:
     """A box for each function of a Layer that was called; parents before children."""
-    parts = sum(row.self_seconds for row in model.ranking) or 1.0
+    ranking = layers(model)
+    parts = sum(row.self_seconds for row in ranking) or 1.0
     unit = (median(model.confirmation.eager_samples()) if model.confirmation else model.seconds_per_call) / parts
-    parents = _parents(model)
-    order = _from_the_top(parents, _positions(model))
+    parents = _parents(model, ranking)
+    order = _from_the_top(parents, _positions(model, ranking))
     places: dict[int | None, int] = {}
     mendable = {row.first.name for row in listed(model) if row.unlocks}
     boxes: list[Box] = []
@@ -51,7 +52,7 @@ def eager_boxes(model: Model) -> list[Box]:
         boxes.append(Box(name=model.id, label=model.id, parent=None, own=0.0, layer=None))
         places[None] = 0
     for index in order:
-        row = model.ranking[index]
+        row = ranking[index]
         parent = places.get(parents[index])
         region = _region_of(row, model.regions)
         above: Mark = boxes[parent].mark if parent is not None else "eager"
@@ -104,9 +105,9 @@ def hybrid_boxes(model: Model, eager: Sequence[Box]) -> list[Box]:
             boxes[chained[at]] = replace(first, own=first.own + taken)
             continue
         chained[at] = len(boxes)
-        label = f"chain of {len(region.members)}" if region.kind == "chain" else box.label
-        name = region.name if region.kind == "chain" else box.name
-        boxes.append(replace(box, name=name, label=label, parent=parent, own=taken))
+        if region.kind == "chain":
+            box = replace(box, name=region.name, label=f"chain of {len(region.members)}", layer=None)
+        boxes.append(replace(box, parent=parent, own=taken))
     return _as_confirmed(boxes, model)
 
 
@@ -143,24 +144,24 @@ def _region_of(row: RankedLayer, regions: Sequence[Region]) -> int | None:
     return None
 
 
-def _parents(model: Model) -> list[int | None]:
+def _parents(model: Model, ranking: Sequence[RankedLayer]) -> list[int | None]:
     """For each row of the ranking that of the function it is called in, as far as paths tell."""
     spots: dict[str, list[int]] = {}
-    for index, row in enumerate(model.ranking):
+    for index, row in enumerate(ranking):
         spots.setdefault(row.path, []).append(index)
-    return [_parent(index, model, spots) for index in range(len(model.ranking))]
+    return [_parent(index, model, ranking, spots) for index in range(len(ranking))]
 
 
-def _parent(index: int, model: Model, spots: dict[str, list[int]]) -> int | None:
-    row = model.ranking[index]
+def _parent(index: int, model: Model, ranking: Sequence[RankedLayer], spots: dict[str, list[int]]) -> int | None:
+    row = ranking[index]
     if row.function != "forward" and not (row.path == "" and row.function in model.functions):
-        around = _forward_of(spots[row.path], model.ranking)
-        if around is not None and model.ranking[around].inclusive_seconds >= row.inclusive_seconds:
+        around = _forward_of(spots[row.path], ranking)
+        if around is not None and ranking[around].inclusive_seconds >= row.inclusive_seconds:
             return around
     for path in _above(row.path):
         if path in spots:
-            around = _forward_of(spots[path], model.ranking)
-            return around if around is not None else _longest(spots[path], model.ranking)
+            around = _forward_of(spots[path], ranking)
+            return around if around is not None else _longest(spots[path], ranking)
     return None
 
 
@@ -178,10 +179,10 @@ def _longest(indices: Sequence[int], ranking: Sequence[RankedLayer]) -> int:
     return max(indices, key=lambda index: ranking[index].inclusive_seconds)
 
 
-def _positions(model: Model) -> list[int]:
+def _positions(model: Model, ranking: Sequence[RankedLayer]) -> list[int]:
     """For each row of the ranking the place of its Layer in the model."""
     lines = {line.partition(" ")[0]: position for position, line in enumerate(model.structure)}
-    return [lines.get(row.path or ".", len(lines)) for row in model.ranking]
+    return [lines.get(row.path or ".", len(lines)) for row in ranking]
 
 
 def _from_the_top(parents: Sequence[int | None], positions: Sequence[int]) -> list[int]:

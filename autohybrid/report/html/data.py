@@ -24,7 +24,7 @@ def page_data(plan: Plan) -> dict[str, Any]:
 
 def _model(model: Model) -> dict[str, Any]:
     eager = eager_boxes(model)
-    ranking = filled(columns.RANKED, model.ranking)
+    ranking = filled(columns.RANKED, rows.layers(model))
     found = model.confirmation
     return {
         "id": model.id,

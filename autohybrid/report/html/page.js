@@ -285,9 +285,8 @@
     panel.append("p").text(MARKS[mark]);
     const zoom = panel.append("button").attr("type", "button").text("Zoom to it");
     zoom.on("click", () => chart.zoomTo(node));
-    if (layer !== null) {
-      addFacts([["per root call", duration(node.value)], ...d3.zip(model.layerFacts, model.layers[layer]).slice(1)]);
-    }
+    const facts = layer === null ? [] : d3.zip(model.layerFacts, model.layers[layer]).slice(1);
+    addFacts([["per root call", duration(node.value)], ...facts]);
     if (region !== null) addRegion(model.regions[region]);
     const fates = model.fates[name] || [];
     if (fates.length) panel.append("h3").text(region === null ? "Not converted" : "Tried as well");
@@ -372,7 +371,7 @@
   function linkNames(section, chart) {
     d3.select(section).selectAll("td.region code, td.layer code").each(function () {
       const name = this.parentNode.dataset.value.replace(/ and \d+ alike$/, "");
-      const node = chart.sides[0].byName.get(name);
+      const node = chart.sides.map((side) => side.byName.get(name)).find((found) => found);
       if (!node) return;
       const text = this.textContent;
       d3.select(this)

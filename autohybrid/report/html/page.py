@@ -191,9 +191,10 @@ def _passed_over(model: Model) -> Markup:
 def _ranking(model: Model) -> Markup:
     if not model.ranking:
         return Markup()
-    more = len(model.ranking) - MOST_RANKED
+    ranking = rows.layers(model)
+    more = len(ranking) - MOST_RANKED
     said = f"and {rows.counted(more, 'more Layer')}, see the chart" if more > 0 else ""
-    table = _table(filled(columns.RANKED, model.ranking[:MOST_RANKED]))
+    table = _table(filled(columns.RANKED, ranking[:MOST_RANKED]))
     return _folded("The slowest Layers", joined(table, element("p", said, class_="note") if said else ""))
 
 
