@@ -17,13 +17,14 @@ from autohybrid import device, engines, plan
 from autohybrid.engines import Alternative, Dimension
 from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
-from autohybrid.search import sampling, search
+from autohybrid.search import findings, sampling
 from autohybrid.search.confirm import Confirmation
+from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.prove import Prover
-from autohybrid.search.search import Budget, Search
+from autohybrid.search.search import Search
 from autohybrid.search.trial import Trial
 
 MEMORY = 1 << 30
@@ -176,7 +177,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> MakeBench:
         **options: Any,
     ) -> Bench:
         clock = Clock()
-        monkeypatch.setattr(search, "clock", clock)
+        monkeypatch.setattr(findings, "clock", clock)
         monkeypatch.setattr(engines, "by_name", lambda name: engine or Honest())
         root = _root(shares or SHARES)
         isolation = Scripted(results or {}, clock, seconds_each)

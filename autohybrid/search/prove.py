@@ -14,6 +14,7 @@ from autohybrid.observe.profile import RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
+from autohybrid.search.findings import Attempt, Budget, Progress
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
 from autohybrid.search.search import (
@@ -22,9 +23,6 @@ from autohybrid.search.search import (
     MEASURING_SECONDS,
     PROCESSES_IF_CLEAR,
     PROCESSES_IF_CLOSE,
-    Attempt,
-    Budget,
-    Progress,
     Search,
 )
 

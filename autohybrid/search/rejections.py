@@ -10,10 +10,10 @@ from autohybrid import plan
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan.reasons import hint
 from autohybrid.search.candidates import Candidate
+from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
-from autohybrid.search.search import Attempt, Findings
 
 _REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from autohybrid import engines
-from autohybrid.device import clock
 from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.observe.profile import Profile, RootProfile, Spot
@@ -21,6 +19,7 @@ from autohybrid.search.below import Family
 from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
 from autohybrid.search.chains import Chains, covering
 from autohybrid.search.choose import best_set
+from autohybrid.search.findings import Attempt, Budget, Findings, Progress
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
@@ -59,91 +58,8 @@ PROCESSES_IF_CLEAR = 2
 PROCESSES_IF_CLOSE = 5
 FEWEST_IF_CLOSE = 3
 
-CREDIT_OF_WINNERS = 0.9
-"""What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
-
 MOST_CRASHES = 2
 """Sets of options with which a candidate may kill its process; each is tried twice, and its parts wait."""
-
-Progress = Callable[[str], None]
-
-
-class Budget:
-    """Seconds for trials and confirmation, counted from its making."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._started = clock()
-
-    @property
-    def spent(self) -> float:
-        return clock() - self._started
-
-    @property
-    def left(self) -> float:
-        return self.seconds - self.spent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A candidate, what it was tried with, and what came of it.
-
-    ``promoted`` says that it won a race against what was best before: that counts for more than two trials' numbers.
-    """
-
-    candidate: Candidate
-    engine: str
-    options: dict[str, Any]
-    outcome: Outcome
-    measured_on: str
-    inputs: Any
-    promoted: bool = False
-
-    @property
-    def speedup(self) -> float:
-        if not isinstance(self.outcome, Converted):
-            return 0.0
-        return self.outcome.samples.comparison().speedup
-
-    def proven(self, min_gain: float) -> bool:
-        """Whether it is right, and certainly gains at least ``min_gain`` on itself."""
-        return isinstance(self.outcome, Converted) and (self.outcome.samples.comparison().verdict(min_gain) == "faster")
-
-    @property
-    def saving(self) -> float:
-        """The share of the root's time that it saves."""
-        return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Findings:
-    """Everything that a search found: all candidates, all attempts, and why the others were passed over."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    passed: dict[int, tuple[str, str]] = field(default_factory=dict)
-    trials: int = 0
-    right_attempts: int = 0
-    complete: bool = True
-    _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
-    _best: dict[int, Attempt] = field(default_factory=dict)
-
-    def note(self, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
-        self._by_candidate[id(attempt.candidate)].append(attempt)
-        if isinstance(attempt.outcome, Converted):
-            self.right_attempts += 1
-            best = self.best_attempt(attempt.candidate)
-            if best is None or attempt.speedup > best.speedup * (CREDIT_OF_WINNERS if attempt.promoted else 1.0):
-                self._best[id(attempt.candidate)] = attempt
-
-    def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
-        """All attempts for one candidate, in their order."""
-        return self._by_candidate[id(candidate)]
-
-    def best_attempt(self, candidate: Candidate) -> Attempt | None:
-        """The fastest right attempt for a candidate."""
-        return self._best.get(id(candidate))
 
 
 class Search:
