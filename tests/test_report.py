@@ -152,7 +152,9 @@ def _has_samples(made: plan.Plan) -> bool:
             if not model.confirmation.processes:
                 return False
             series += model.confirmation.processes
-    return all(each.eager and len(each.eager) == len(each.hybrid) for each in series)
+    return all(
+        each.eager and len(each.eager) == len(each.hybrid) and min(each.eager + each.hybrid) > 1e-9 for each in series
+    )
 
 
 @given(plans.PLANS)
@@ -217,6 +219,13 @@ def test_a_signature_reads_like_a_call() -> None:
     assert varying(structure) == ["dimension 1 of float32[1, dyn, 256]"] * 2
     assert signature_text({"object": {"sample": TENSOR}, "class": "Output"}) == "Output(sample=float32[1, dyn, 256])"
     assert signature_text({"something": "new"}) == "{'something': 'new'}"
+
+
+def test_names_are_no_markup_in_markdown() -> None:
+    name = "main.<locals>.Net|`*[a](b)&amp;"
+    text = markdown.render(plans.whole([plans.model([plans.region("body", None, class_name=name)], id=name)]))
+    assert r"main.\<locals>.Net\|\`\*\[a](b)&amp;amp;" in text
+    assert not re.search(r"(?<!\\)<", text)
 
 
 # The tree.

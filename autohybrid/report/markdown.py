@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from autohybrid.plan import Model, Plan
@@ -16,15 +17,15 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
     Args:
         plan_file: what the commands that it suggests call the plan.
     """
-    parts = ["# autohybrid", rows.headline(plan)]
+    parts = ["# autohybrid", _text(rows.headline(plan))]
     for model in plan.models:
         parts += _model(model)
-    parts += [_steps(plan, plan_file), rows.measured_where(plan), *plan.notes]
+    parts += [_steps(plan, plan_file), _text(rows.measured_where(plan)), *map(_text, plan.notes)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _model(model: Model) -> list[str]:
-    parts = [f"## {model.id}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
+    parts = [f"## {_text(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
         parts.append(_filled(columns.WHOLE, rows.whole_rows(model.confirmation)))
         parts.append(rows.verdict_line(model.confirmation) + ".")
@@ -56,5 +57,9 @@ def _table(headers: Sequence[str], shown: Sequence[Sequence[str]], alignment: st
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (" ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
-    return "| " + " | ".join(escaped) + " |"
+    return "| " + " | ".join(map(_text, cells)) + " |"
+
+
+def _text(text: str) -> str:
+    """On one line, and without what Markdown or HTML in it would take for markup: ``main.<locals>.Net``."""
+    return re.sub(r"([\\|<*`\[])", r"\\\1", " ".join(text.split()).replace("&", "&amp;"))

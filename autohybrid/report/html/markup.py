@@ -13,7 +13,7 @@ class Markup(str):
     __slots__ = ()
 
 
-_VOID = frozenset({"br", "input", "meta"})
+_VOID = frozenset({"input", "meta", "wbr"})
 
 
 def element(tag: str, *children: str, **attributes: str | bool | None) -> Markup:

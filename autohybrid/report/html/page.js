@@ -373,13 +373,10 @@
       const name = this.parentNode.dataset.value.replace(/ and \d+ alike$/, "");
       const node = chart.sides.map((side) => side.byName.get(name)).find((found) => found);
       if (!node) return;
-      const text = this.textContent;
-      d3.select(this)
-        .text("")
-        .append("button")
-        .attr("type", "button")
-        .attr("class", "link")
-        .text(text)
+      const button = d3.create("button").attr("type", "button").attr("class", "link");
+      button.node().append(...this.childNodes);
+      this.append(button.node());
+      button
         .on("click", (event) => {
           chart.open(node);
           opener = event.currentTarget;

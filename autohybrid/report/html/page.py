@@ -176,7 +176,8 @@ def _confirmation(model: Model) -> Markup:
     table = filled(columns.WHOLE, rows.whole_rows(model.confirmation))
     drawn = element("div", class_="distribution", data_confirmation=True)
     said = element("p", rows.verdict_line(model.confirmation) + ".")
-    return _section("Confirmed on the whole root", joined(_table(table), said, drawn))
+    title = "Confirmed on the whole root" if model.regions else "Tried on the whole root, and not kept"
+    return _section(title, joined(_table(table), said, drawn))
 
 
 def _passed_over(model: Model) -> Markup:
@@ -225,11 +226,19 @@ def _table(table: Table[RowT]) -> Markup:
     return element("div", whole, class_="scroll", tabindex="0", role="group", aria_label="table")
 
 
+def _path(text: str) -> Markup:
+    """A path that may be broken behind its dots."""
+    first, *others = text.split(".")
+    return element("code", first, *(part for other in others for part in (".", element("wbr"), other)))
+
+
 def _row(table: Table[RowT], cells: Sequence[str], values: Sequence[Any]) -> Markup:
     made = []
     for column, cell, value in zip(table.columns, cells, values, strict=True):
         kind = "text" if column.quantity == "text" else "number"
-        shown: str = element("code", cell) if column.key in ("region", "layer", "source") and cell else cell
+        shown: str = _path(cell) if column.key in ("region", "layer") else cell
+        if column.key == "source" and cell:
+            shown = element("code", cell)
         made.append(
             element(
                 "td",
