@@ -99,11 +99,12 @@ def _shortest(action: Callable[[], Any]) -> float:
     return found if found > 2.0 * SHORTEST_SAMPLE else min(found, duration(action), duration(action))
 
 
-def duration(action: Callable[[], Any], repeats: int = 1) -> float:
+def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = False) -> float:
     """Seconds that one ``action`` takes, over so many repeats.
 
     Time for which other work had this thread's core isn't counted where eager has one math thread. (With several, the
     others' waiting couldn't be told from their working, and one side of a comparison would be flattered.)
+    With ``wall_clock`` all time is counted.
     """
     before = seconds_kept_waiting()
     synchronize()
@@ -112,5 +113,5 @@ def duration(action: Callable[[], Any], repeats: int = 1) -> float:
         action()
     synchronize()
     passed = clock() - started
-    waited = seconds_kept_waiting() - before if math_threads() == 1 else 0.0
+    waited = seconds_kept_waiting() - before if math_threads() == 1 and not wall_clock else 0.0
     return (passed - waited if waited < passed else passed) / repeats
