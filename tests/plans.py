@@ -70,6 +70,7 @@ def model(regions: list[plan.Region], **changes: Any) -> plan.Model:
         "regions": regions,
         "rejected": [],
         "confirmation": plan.Confirmation(processes=[SAMPLES, SAMPLES], equality=EQUALITY, min_gain=1.05),
+        "eager_threads": None,
     }
     return plan.Model(**{**fields, **changes})
 
@@ -215,6 +216,7 @@ RANKED = st.builds(
 CONFIRMATIONS = st.builds(
     plan.Confirmation, processes=st.lists(SAMPLES_MADE, max_size=2), equality=EQUALITIES, min_gain=NUMBERS
 )
+EAGER_THREADS = st.builds(plan.EagerThreads, threads=COUNTS, set_by=TEXTS, samples=SAMPLES_MADE)
 MODELS = st.builds(
     plan.Model,
     id=TEXTS,
@@ -231,6 +233,7 @@ MODELS = st.builds(
     regions=st.lists(REGIONS, max_size=2),
     rejected=st.lists(REJECTIONS, max_size=2),
     confirmation=st.none() | CONFIRMATIONS,
+    eager_threads=st.none() | EAGER_THREADS,
 )
 PLANS = st.builds(
     plan.Plan,

@@ -82,6 +82,22 @@ def test_a_terminal_gets_colour_unless_it_is_unwanted(
     assert (b"\x1b[" in written) == (not variable)
 
 
+def test_a_gain_that_eager_could_have_too_is_a_row_of_its_own_in_every_format() -> None:
+    threads = plan.EagerThreads(threads=2, set_by="paddle.set_num_threads", samples=plans.SAMPLES)
+    made = plans.whole([plans.model([plans.region("body", None)], eager_threads=threads)])
+    for text in (table.render(made), markdown.render(made), html.render(made)):
+        assert "eager, 2 threads" in text
+        assert "OMP_NUM_THREADS=2" in text
+
+
+def test_a_name_can_neither_break_a_line_nor_command_the_terminal() -> None:
+    name = "a\nb\x1b[31m\x9b31m"
+    rejected = [plans.rejected(name, "wrong", class_name=name, detail=name, hint=name, share=0.5)]
+    text = table.render(plans.whole([plans.model([], rejected=rejected, id=name)], notes=[name]))
+    assert "a b\ufffd[31m\ufffd31m" in text
+    assert "\x1b" not in text
+
+
 # What mending would unlock.
 
 
@@ -152,6 +168,8 @@ def _has_samples(made: plan.Plan) -> bool:
             if not model.confirmation.processes:
                 return False
             series += model.confirmation.processes
+        if model.eager_threads is not None:
+            series.append(model.eager_threads.samples)
     return all(
         each.eager and len(each.eager) == len(each.hybrid) and min(each.eager + each.hybrid) > 1e-9 for each in series
     )

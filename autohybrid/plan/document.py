@@ -217,8 +217,21 @@ class Confirmation(Document, frozen=True):
         return self.comparison().verdict(self.min_gain)
 
 
+class EagerThreads(Document, frozen=True):
+    """Eager with as many math threads as the regions use (``samples.hybrid``), beside eager as the script runs it.
+
+    ``set_by`` is what gave eager those threads in the measurement, in the running process.
+    """
+
+    threads: Count
+    set_by: str
+    samples: Samples
+
+
 class Model(Document, frozen=True):
     """One root: its structure, where its time goes, what was chosen and what was not.
+
+    ``eager_threads`` is there where regions use more math threads than the script: eager could have them, too.
 
     ``functions`` are those that were called from outside any Layer: ``forward``, methods.
     """
@@ -237,6 +250,7 @@ class Model(Document, frozen=True):
     regions: list[Region]
     rejected: list[Rejected]
     confirmation: Confirmation | None
+    eager_threads: EagerThreads | None
 
 
 class Plan(Document, frozen=True):

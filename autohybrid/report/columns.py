@@ -92,8 +92,13 @@ def _cell(column: Column[RowT], row: RowT, value: Value, units: dict[str, tuple[
     if column.text is not None:
         return column.text(row)
     if value is None or isinstance(value, str):
-        return value or ""
+        return one_line(value or "")
     return significant(value / units[column.quantity][0] if column.quantity in units else value)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks, and without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 def significant(value: float) -> str:
@@ -250,8 +255,8 @@ WHOLE: list[Column[WholeRow]] = [
     Column(
         key="speedup",
         header="speedup",
-        value=lambda row: row.speedup,
-        text=lambda row: times(row.speedup),
+        value=lambda row: row.comparison.speedup if row.comparison else 1.0,
+        text=lambda row: times(row.comparison.speedup if row.comparison else 1.0),
     ),
     Column(
         key="interval",

@@ -27,8 +27,10 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
 def _model(model: Model) -> list[str]:
     parts = [f"## {_text(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
-        parts.append(_filled(columns.WHOLE, rows.whole_rows(model.confirmation)))
+        parts.append(_filled(columns.WHOLE, rows.whole_rows(model)))
         parts.append(rows.verdict_line(model.confirmation) + ".")
+        if model.eager_threads is not None:
+            parts.append(_text(rows.threads_note(model)))
     if model.regions:
         parts.append(_filled(columns.REGION, rows.region_rows(model)))
     listed = rows.listed(model)

@@ -77,6 +77,43 @@ def relative_error(row: RegionRow) -> str:
     return f"{row.error / row.scale if row.scale else row.error:.0e}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeRow:
+    """The whole root in one way: eager, eager with more threads, hybrid. Seconds per call; no comparison for eager."""
+
+    name: str
+    seconds: float
+    comparison: Comparison | None
+    verdict: Verdict | None = None
+
+
+def whole_rows(model: Model) -> list[WholeRow]:
+    """The confirmation's rows; a gain that eager could have too is one of its own. None without a confirmation."""
+    found, threads = model.confirmation, model.eager_threads
+    if found is None:
+        return []
+    made = [WholeRow(name="eager", seconds=median(found.eager_samples()), comparison=None)]
+    if threads is not None:
+        compared = threads.samples.comparison()
+        # Measured at another time than the confirmation: its ratio holds, its seconds are for that machine's mood.
+        seconds = made[0].seconds / compared.speedup
+        made.append(WholeRow(name=f"eager, {threads.threads} threads", seconds=seconds, comparison=compared))
+    hybrid = median(found.hybrid_samples())
+    return [*made, WholeRow(name="hybrid", seconds=hybrid, comparison=found.comparison(), verdict=found.verdict())]
+
+
+def threads_note(model: Model) -> str:
+    """Where the gain of threads comes from, and how eager would get it; empty where no region uses more than eager."""
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return (
+        f"The regions use {counted(found.threads, 'math thread')}. Eager with as many is "
+        f"{found.samples.comparison().speedup:.2f}x as fast by itself: OMP_NUM_THREADS={found.threads} in its "
+        f"environment, or {found.set_by}({found.threads})."
+    )
+
+
 def verdict_line(found: Confirmation) -> str:
     """``faster: 20 pairs in 2 processes``."""
     pairs = counted(found.comparison().pairs, "pair")
@@ -118,8 +155,15 @@ def _model_sentence(model: Model) -> str:
     return (
         f"{model.id} is {comparison.speedup:.2f}x as fast with {counted(len(model.regions), 'region')} converted "
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
-        f"{counted(len(model.confirmation.processes), 'process', 'processes')})."
+        f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
     )
+
+
+def _threads_alone(model: Model) -> str:
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return f"; eager with {found.threads} threads: {found.samples.comparison().speedup:.2f}x"
 
 
 def layers(model: Model) -> list[RankedLayer]:
@@ -128,32 +172,6 @@ def layers(model: Model) -> list[RankedLayer]:
     for row in model.ranking:
         found.setdefault(row.name, row)
     return list(found.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeRow:
-    """The whole root, as it is or with the regions in place; ``seconds`` is the median per root call."""
-
-    name: str
-    seconds: float
-    speedup: float
-    comparison: Comparison | None = None
-    verdict: Verdict | None = None
-
-
-def whole_rows(found: Confirmation) -> list[WholeRow]:
-    """The confirmation: eager first, always."""
-    comparison = found.comparison()
-    return [
-        WholeRow(name="eager", seconds=median(found.eager_samples()), speedup=1.0),
-        WholeRow(
-            name="hybrid",
-            seconds=median(found.hybrid_samples()),
-            speedup=comparison.speedup,
-            comparison=comparison,
-            verdict=found.verdict(),
-        ),
-    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +310,7 @@ def pays_after(model: Model) -> int | None:
     """Root calls after which all conversions together have paid; None when they never do."""
     if model.confirmation is None:
         return None
-    eager, hybrid = whole_rows(model.confirmation)
+    eager, *_, hybrid = whole_rows(model)
     gain = eager.seconds - hybrid.seconds
     cost = sum(row.conversion * row.regions for row in region_rows(model))
     return int(cost / gain) + 1 if gain > 0.0 else None

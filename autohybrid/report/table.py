@@ -11,7 +11,7 @@ from tabulate import tabulate
 from autohybrid.plan import Model, Plan
 from autohybrid.report import columns, rows
 from autohybrid.report.advice import next_steps
-from autohybrid.report.columns import Column, RowT, duration, engine_and_options, filled
+from autohybrid.report.columns import Column, RowT, duration, engine_and_options, filled, one_line
 from autohybrid.report.rows import counted
 
 WIDTH = 80
@@ -98,8 +98,9 @@ class _Report:
     def _confirmation(self, model: Model) -> str:
         if model.confirmation is None:
             return ""
-        table = self._table(columns.WHOLE, rows.whole_rows(model.confirmation))
-        return f"{table}\n{self._painted(rows.verdict_line(model.confirmation), FAINT)}"
+        table = self._table(columns.WHOLE, rows.whole_rows(model))
+        notes = [self._wrapped(note) for note in (rows.verdict_line(model.confirmation), rows.threads_note(model))]
+        return "\n".join([table, *(self._painted(note, FAINT) for note in notes if note)])
 
     def _rejected(self, model: Model) -> str:
         """A line for each row, below it what doesn't fit in columns: what was seen, what to do."""
@@ -133,15 +134,16 @@ class _Report:
 
     def _table(self, all_columns: Sequence[Column[RowT]], shown: Sequence[RowT]) -> str:
         table = filled(fitting(all_columns, shown, self.width), shown)
-        text = plain_table(table.cells, table.headers, table.alignment, self.width, _name_column(table.columns))
+        name = _name_column(table.columns)
+        text = plain_table(table.cells, table.headers, table.alignment, self.width, name, wraps=False)
         header, rest = text.split("\n", 1)
         return f"{self._painted(header, BOLD)}\n{rest}"
 
     def _wrapped(self, text: str, further: str = "") -> str:
-        return textwrap.fill(text, self.width, subsequent_indent=further)
+        return textwrap.fill(one_line(text), self.width, subsequent_indent=further)
 
     def _indented(self, text: str, indent: str) -> str:
-        return textwrap.fill(text, self.width, initial_indent=indent, subsequent_indent=" " * len(indent))
+        return textwrap.fill(one_line(text), self.width, initial_indent=indent, subsequent_indent=" " * len(indent))
 
     def _painted(self, text: str, code: str) -> str:
         if not self.colour or not text:
@@ -174,17 +176,22 @@ def _name_column(shown: Sequence[Column[RowT]]) -> int:
 
 
 def plain_table(
-    shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str, width: int = WIDTH, name: int = 0
+    shown: Sequence[Sequence[str]],
+    headers: Sequence[str],
+    alignment: str,
+    width: int = WIDTH,
+    name: int = 0,
+    wraps: bool = True,
 ) -> str:
     """A table whose column ``name`` gives way until the whole fits; ``alignment`` has an ``l`` or ``r`` a column.
 
-    A last column of text is wrapped where the others leave it too little room.
+    A last column of text is wrapped where the others leave it too little room, unless each row must be a line.
     """
     widths = [max(len(row[column]) for row in (headers, *shown)) for column in range(len(headers))]
     others = sum(widths) - widths[name] + 2 * (len(widths) - 1)
     widths[name] = min(widths[name], max(12, width - others))
     body = [[*row[:name], shortened(row[name], widths[name]), *row[name + 1 :]] for row in shown]
-    if alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > width:
+    if wraps and alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > width:
         widths[-1] = max(24, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
         body = [[*row[:-1], textwrap.fill(row[-1], widths[-1])] for row in body]
     ruler = ["-" * width for width in widths]

@@ -41,7 +41,7 @@ def eager_boxes(model: Model) -> list[Box]:
     """A box for each function of a Layer that was called; parents before children."""
     ranking = layers(model)
     parts = sum(row.self_seconds for row in ranking) or 1.0
-    unit = (median(model.confirmation.eager_samples()) if model.confirmation else model.seconds_per_call) / parts
+    whole = median(model.confirmation.eager_samples()) if model.confirmation else model.seconds_per_call
     parents = _parents(model, ranking)
     order = _from_the_top(parents, _positions(model, ranking))
     places: dict[int | None, int] = {}
@@ -71,7 +71,7 @@ def eager_boxes(model: Model) -> list[Box]:
                 name=row.name,
                 label=row.name if row.name.startswith("(") else row.name.rpartition(".")[2],
                 parent=parent,
-                own=row.self_seconds * unit,
+                own=row.self_seconds / parts * whole,
                 layer=index,
                 region=region,
                 mark=mark,
@@ -125,8 +125,8 @@ def _as_confirmed(boxes: list[Box], model: Model) -> list[Box]:
     parts = sum(box.own for box in boxes)
     if model.confirmation is None or not model.regions or parts <= 0.0:
         return boxes
-    factor = median(model.confirmation.hybrid_samples()) / parts
-    return [replace(box, own=box.own * factor) for box in boxes]
+    whole = median(model.confirmation.hybrid_samples())
+    return [replace(box, own=box.own / parts * whole) for box in boxes]
 
 
 def _ratio(region: Region) -> float:

@@ -82,12 +82,12 @@ def _summary(plan: Plan, plan_file: str) -> Markup:
 
 def _tile(model: Model) -> Markup:
     assert model.confirmation is not None
-    eager, hybrid = rows.whole_rows(model.confirmation)
+    eager, *_, hybrid = rows.whole_rows(model)
     regions = rows.region_rows(model)
     pays = rows.pays_after(model)
     error = max((row.error / row.scale if row.scale else row.error for row in regions), default=0.0)
     numbers = [
-        (times(hybrid.speedup), f"{model.id}, {interval(hybrid.comparison)}"),
+        (times(hybrid.comparison.speedup if hybrid.comparison else 1.0), f"{model.id}, {interval(hybrid.comparison)}"),
         (f"{duration(eager.seconds)} → {duration(hybrid.seconds)}", "for each root call"),
         (rows.counted(len(model.regions), "region"), f"{min(1.0, sum(row.share for row in regions)):.0%} of the time"),
         (rows.counted(pays, "call") if pays else "never", "until conversion has paid"),
@@ -173,9 +173,9 @@ def _chart(number: int, model: Model) -> Markup:
 def _confirmation(model: Model) -> Markup:
     if model.confirmation is None:
         return Markup()
-    table = filled(columns.WHOLE, rows.whole_rows(model.confirmation))
+    table = filled(columns.WHOLE, rows.whole_rows(model))
     drawn = element("div", class_="distribution", data_confirmation=True)
-    said = element("p", rows.verdict_line(model.confirmation) + ".")
+    said = element("p", f"{rows.verdict_line(model.confirmation)}. {rows.threads_note(model)}".strip())
     title = "Confirmed on the whole root" if model.regions else "Tried on the whole root, and not kept"
     return _section(title, joined(_table(table), said, drawn))
 
