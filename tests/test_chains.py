@@ -21,7 +21,8 @@ import autohybrid
 from autohybrid import engines
 from autohybrid.runtime.attach import Placed, placed_in
 from autohybrid.runtime.chain import Rewritten
-from autohybrid.runtime.chain_source import Chain, Refused, find, find_again, parts_of
+from autohybrid.runtime.chain_finder import Chain, find, find_again, parts_of
+from autohybrid.runtime.chain_source import Refused
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
@@ -363,7 +364,7 @@ class Watching(Stack):
 
 
 class Decorated(Stack):
-    @paddle.no_grad()
+    @paddle.no_grad()  # type: ignore[untyped-decorator]
     def forward(self, x: Any) -> Any:
         for block in self.blocks:
             x = block(x)
@@ -504,7 +505,7 @@ def test_the_source_of_a_rewritten_forward_is_the_users(put: Put) -> None:
     assert isinstance(vars(model)["forward"], Rewritten)
     assert inspect.signature(model.forward) == before
     assert model.forward.__name__ == "forward"
-    assert inspect.getsource(model.forward._bound) == inspect.getsource(Looped.forward)
+    assert inspect.getsource(vars(model)["forward"]._bound) == inspect.getsource(Looped.forward)
 
 
 def test_two_instances_of_one_class_have_chains_of_their_own(put: Put) -> None:

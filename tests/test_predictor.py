@@ -21,8 +21,9 @@ from autohybrid.errors import ConversionError
 from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.variant import State
+from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
-from autohybrid.search.search import Attempt, Findings, Search
+from autohybrid.search.search import Search
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from autohybrid import device, engines, plan
 from autohybrid.engines import Alternative, Dimension
 from autohybrid.isolation import Died, Finished, Raised, Result, Stopped
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
-from autohybrid.search import sampling, search
+from autohybrid.search import findings, sampling
 from autohybrid.search.confirm import Confirmation
+from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.prove import Prover
-from autohybrid.search.search import Budget, Search
+from autohybrid.search.search import Search
 from autohybrid.search.trial import Trial
 
 MEMORY = 1 << 30
@@ -176,7 +177,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> MakeBench:
         **options: Any,
     ) -> Bench:
         clock = Clock()
-        monkeypatch.setattr(search, "clock", clock)
+        monkeypatch.setattr(findings, "clock", clock)
         monkeypatch.setattr(engines, "by_name", lambda name: engine or Honest())
         root = _root(shares or SHARES)
         isolation = Scripted(results or {}, clock, seconds_each)
@@ -549,6 +550,20 @@ def test_what_is_not_clear_takes_more_pairs_while_there_is_time(
     assert len(samples.eager) == pairs
 
 
+def test_measuring_does_not_end_before_there_are_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sampling, "clock", clock)
+    seconds = iter([3.0] * 5 + [4.0] * 5 + [3.0, 4.0] * 20)  # a burst: ten pairs that count for few
+
+    def eager() -> float:
+        clock.now += 1.0
+        return next(seconds)
+
+    samples = sampling.interleaved(eager, lambda: 1.0, min_gain=1.05, seconds=1.0)
+    assert sampling.FEWEST_PAIRS < len(samples.eager) <= 2 * sampling.FEWEST_PAIRS
+    assert samples.comparison().verdict(1.05) == "faster"
+
+
 def test_no_patience_with_what_cannot_gain_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(sampling, "clock", clock)
@@ -563,4 +578,4 @@ def test_who_goes_first_changes_from_pair_to_pair(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sampling, "clock", clock)
     steps = Steps(clock, 1.0, 1.0)
     sampling.interleaved(steps.eager, steps.hybrid, min_gain=1.05, seconds=1.0, fewest=4)
-    assert steps.order == ["eager", "hybrid", "hybrid", "eager"] * 2
+    assert steps.order == ["eager", "hybrid", "hybrid", "eager"] * 4

@@ -15,6 +15,7 @@ from autohybrid.plan.document import (
     Samples,
     Script,
     Settings,
+    chain_name,
     spot_name,
 )
 from autohybrid.plan.files import dump, json_schema, load, parse, save
@@ -34,6 +35,7 @@ __all__ = [
     "Samples",
     "Script",
     "Settings",
+    "chain_name",
     "dump",
     "json_schema",
     "load",

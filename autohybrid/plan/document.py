@@ -95,6 +95,15 @@ def spot_name(path: str, function: str) -> str:
     return f"{path}.{function}()" if path else f"{function}()"
 
 
+def chain_name(members: list[str] | tuple[str, ...], line: int) -> str:
+    """What people call a chain: ``blocks.0..11, line 73``."""
+    first, last = (members[0], members[-1]) if members else ("", "")
+    stem = first.rpartition(".")[0]
+    if stem and last.startswith(stem + "."):
+        last = last[len(stem) + 1 :]
+    return f"{first}..{last}, line {line}"
+
+
 class RankedLayer(Document, frozen=True):
     """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method."""
 
@@ -125,7 +134,8 @@ class Region(Document, frozen=True):
 
     ``kind`` tells what it stands for: a Layer's forward (``layer``), another method of it (``method``), or consecutive
     calls in a Layer's function (``chain``). ``function`` is the attribute that is replaced. Of a chain, ``members`` are
-    the paths of the Layers called, in order, and ``code`` the statements, by which it is found again.
+    the paths of the Layers called, in order, and ``code`` the statements, by which it is found again. ``source`` is
+    where the code stood when it was profiled.
     """
 
     kind: Literal["layer", "method", "chain"]
@@ -133,6 +143,7 @@ class Region(Document, frozen=True):
     function: str
     members: list[str]
     code: str
+    source: Place | None
     aliases: list[str]
     class_name: str = msgspec.field(name="class")
     source_hash: str
@@ -152,6 +163,8 @@ class Region(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
+        if self.kind == "chain":
+            return chain_name(self.members, self.source.line if self.source else 0)
         return spot_name(self.path, self.function)
 
 

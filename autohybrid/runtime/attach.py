@@ -14,7 +14,8 @@ from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.chain import Rewritten
-from autohybrid.runtime.chain_source import Chain, Refused
+from autohybrid.runtime.chain_finder import Chain
+from autohybrid.runtime.chain_source import Refused
 from autohybrid.runtime.equality import Tolerance, tolerance_for
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies

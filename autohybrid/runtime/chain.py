@@ -18,7 +18,8 @@ from typing import Any
 
 import paddle
 
-from autohybrid.runtime.chain_source import Chain, Source, source_of, statement_lists, statements_of
+from autohybrid.runtime.chain_finder import Chain, statements_of
+from autohybrid.runtime.chain_source import Source, source_of, statement_lists
 from autohybrid.runtime.changes import counter
 
 Callee = Callable[..., Any]

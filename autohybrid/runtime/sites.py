@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.chain import ChainCall, ChainLayers, Rewritten, chain_function
-from autohybrid.runtime.chain_source import Chain, Refused, find_again
+from autohybrid.runtime.chain_finder import Chain, find_again
+from autohybrid.runtime.chain_source import Refused
 
 Callee = Callable[..., Any]
 

@@ -11,6 +11,10 @@ from autohybrid.plan import Samples
 FEWEST_PAIRS = 10
 """With fewer no limit at 99 % confidence exists yet, see :func:`autohybrid.stats.order_of_limit`."""
 
+MOST_WITHOUT_LIMITS = 2
+"""So many times the fewest pairs may be taken to have limits at all, whatever time they take: pairs that resemble each
+other count for fewer, and what took so long to convert shouldn't end without a number."""
+
 MOST_PAIRS = 400
 LONG_ENOUGH = 1e-2
 """Seconds: a sample needs no more than one such call."""
@@ -38,7 +42,8 @@ def interleaved(
     Ends as soon as there is a verdict against ``min_gain``: a clear winner and a hopeless one need ``fewest`` pairs, a
     close one more. The confidence of the verdict isn't spoiled by looking again and again, since the limits hold at all
     numbers of pairs together. Without a verdict it ends after ``most`` pairs, or when ``seconds`` are used up (but not
-    before ``fewest`` pairs); up to ``patience`` seconds more are taken while the gain may still reach ``min_gain``.
+    before there are limits at all); up to ``patience`` seconds more are taken while the gain may still reach
+    ``min_gain``.
     """
     samples = Samples(eager=[], hybrid=[])
     started = clock()
@@ -58,7 +63,8 @@ def interleaved(
         found = samples.comparison()
         if found.verdict(min_gain) != "inconclusive":
             break
-        if passed > seconds + (patience if found.high >= min_gain else 0.0):
+        has_limits = found.low > 0.0 or len(samples.eager) >= MOST_WITHOUT_LIMITS * fewest
+        if has_limits and passed > seconds + (patience if found.high >= min_gain else 0.0):
             break
     return samples
 

@@ -20,11 +20,12 @@ from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.eager_threads import EagerThreads
+from autohybrid.search.findings import Budget, Progress
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.prove import Proven, Prover
 from autohybrid.search.rejections import Rejections
-from autohybrid.search.search import MEASURING_SECONDS, Budget, Progress, Search
+from autohybrid.search.search import MEASURING_SECONDS, Search
 from autohybrid.search.tuning import Tuning
 
 

@@ -53,8 +53,8 @@ class Trial:
     def conduct(self) -> Outcome:
         """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
         candidate = self.candidate
-        layers = {each.spot: each.layer for each in (candidate, *self.twins)}
-        heard = listen(candidate.root, layers, keep_for=candidate.spot)
+        sites = {each.spot: each.site for each in (candidate, *self.twins)}
+        heard = listen(candidate.root, sites, keep_for=candidate.spot)
         calls = heard[candidate.spot]
         if not calls:
             return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
@@ -127,7 +127,7 @@ class Trial:
 
     def different_inputs(self) -> list[KeptCall]:
         """Calls of the candidate with different values, all of the argument structure that it is tried with."""
-        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.layer}, keep_for=self.candidate.spot)
+        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.site}, keep_for=self.candidate.spot)
         calls = main[self.candidate.spot][0]
         return _different_inputs((_of_one_size(calls)[0] if self.static else calls).inputs, self.candidate.eager)
 
@@ -320,7 +320,7 @@ def _seeded() -> Iterator[None]:
 
 def inputs_of(candidate: Candidate) -> Any:
     """The argument structure that a candidate is mostly called with, None when the replay doesn't reach it."""
-    heard = listen(candidate.root, {candidate.spot: candidate.layer}, keep_for=candidate.spot)[candidate.spot]
+    heard = listen(candidate.root, {candidate.spot: candidate.site}, keep_for=candidate.spot)[candidate.spot]
     return _specification(heard[0]) if heard else None
 
 

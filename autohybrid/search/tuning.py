@@ -13,10 +13,11 @@ from autohybrid import engines
 from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
+from autohybrid.search.findings import Attempt, Budget, Progress
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.outcomes import Converted, Raced
 from autohybrid.search.race import Race
-from autohybrid.search.search import Attempt, Budget, Progress, Search
+from autohybrid.search.search import Search
 from autohybrid.stats import median
 
 WORTH_TUNING = 0.02
