@@ -11,9 +11,8 @@ from autohybrid.plan import Samples
 FEWEST_PAIRS = 10
 """With fewer no limit at 99 % confidence exists yet, see :func:`autohybrid.stats.order_of_limit`."""
 
-MOST_WITHOUT_LIMITS = 2
-"""So many times the fewest pairs may be taken to have limits at all, whatever time they take: pairs that resemble each
-other count for fewer, and what took so long to convert shouldn't end without a number."""
+MOST_WITHOUT_LIMITS = 3 * FEWEST_PAIRS
+"""However slow they are, so many pairs are made to come to any limit at all."""
 
 MOST_PAIRS = 400
 LONG_ENOUGH = 1e-2
@@ -42,8 +41,7 @@ def interleaved(
     Ends as soon as there is a verdict against ``min_gain``: a clear winner and a hopeless one need ``fewest`` pairs, a
     close one more. The confidence of the verdict isn't spoiled by looking again and again, since the limits hold at all
     numbers of pairs together. Without a verdict it ends after ``most`` pairs, or when ``seconds`` are used up (but not
-    before there are limits at all); up to ``patience`` seconds more are taken while the gain may still reach
-    ``min_gain``.
+    before ``fewest`` pairs); up to ``patience`` seconds more are taken while the gain may still reach ``min_gain``.
     """
     samples = Samples(eager=[], hybrid=[])
     started = clock()
@@ -63,8 +61,9 @@ def interleaved(
         found = samples.comparison()
         if found.verdict(min_gain) != "inconclusive":
             break
-        has_limits = found.low > 0.0 or len(samples.eager) >= MOST_WITHOUT_LIMITS * fewest
-        if has_limits and passed > seconds + (patience if found.high >= min_gain else 0.0):
+        # Pairs that resemble one another count for fewer: then there may be no limit yet, and nothing was learned.
+        unlimited = found.low == 0.0 and len(samples.eager) < MOST_WITHOUT_LIMITS
+        if passed > seconds + (patience if found.high >= min_gain else 0.0) and not unlimited:
             break
     return samples
 
