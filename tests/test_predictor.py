@@ -62,6 +62,12 @@ def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPat
         assert settled(region, paddle.randn([4, 16])).refusal == "wrong"
 
 
+def test_without_any_pass_it_is_right_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
+    with region_of(Residual(), options={"optimization_level": 0}) as region:
+        assert settled(region, paddle.randn([4, 16])).state is State.SERVING
+
+
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_upsampling_is_right_with_one_of_the_attempts(mode: str) -> None:
     layer, x = Upsampling(mode), paddle.randn([1, 3, 8, 8])
@@ -201,6 +207,7 @@ def test_a_pass_that_does_not_exist_is_refused() -> None:
         ({"precision": "float8"}, "precision must be one of float32, float16, bfloat16"),
         ({"precision": "float16"}, "precision has no effect on cpu"),
         ({"memory_pool_mb": 10}, "memory_pool_mb has no effect on cpu"),
+        ({"optimization_level": 4}, "optimization_level must be 0, 1, 2 or 3"),
         ({"max_predictors": []}, "max_predictors must be a positive int"),
     ],
 )
@@ -261,12 +268,15 @@ def test_on_a_gpu_compilers_and_kernels_are_switched_on(exported: Path, monkeypa
     assert {"enable_cinn", "exp_enable_use_cutlass", "enable_tensorrt_engine"} <= set(told)
 
 
+CPU = {"deleted_passes", "onednn", "optimization_level"}
+
+
 @pytest.mark.parametrize(
     ("machine", "names"),
     [
-        (engines.Machine(), {"deleted_passes", "onednn"}),
-        (engines.Machine(threads=2), {"deleted_passes", "onednn", "threads"}),
-        (engines.Machine(precisions=("bfloat16",)), {"deleted_passes", "onednn", "precision"}),
+        (engines.Machine(), CPU),
+        (engines.Machine(threads=2), CPU | {"threads"}),
+        (engines.Machine(precisions=("bfloat16",)), CPU | {"precision"}),
         (engines.Machine(gpu=True, threads=8), {"cutlass"}),
         (engines.Machine(gpu=True, tensorrt=True, cinn=True), {"cutlass", "tensorrt", "cinn"}),
     ],
