@@ -16,6 +16,7 @@ from autohybrid.engines import Alternative, Dimension, Machine, attempts, combin
 from autohybrid.isolation import Finished, Result
 from autohybrid.search.journal import Journal
 from autohybrid.search.outcomes import Raced, Runner
+from autohybrid.search.prove import Prover
 from autohybrid.search.race import Race
 from autohybrid.search.tuning import Tuning
 
@@ -133,6 +134,41 @@ def test_a_winner_keeps_its_place_when_its_own_trial_came_at_a_worse_time(bench:
     tuning, _ = _tuning(made, {"red": 1.3})
     tuning.run()
     assert _best(made) == {"colour": "red"}
+
+
+def test_options_that_do_not_hold_on_the_whole_are_given_up_before_the_region(bench: MakeBench) -> None:
+    made = bench({"": [_converted(3.0)]}, engine=Offering())
+    made.search.run()
+    tuning, _ = _tuning(made, {"red": 1.3, "2": 1.1, "red 2": 1.1})
+    tuning.run()
+    findings, (candidate, *_) = made.search.findings, made.search.findings.candidates
+    seen = []
+    while True:
+        best = findings.best_attempt(candidate)
+        assert best is not None
+        seen.append(best.options)
+        if not findings.demote(best):
+            break
+    assert seen == [{"colour": "red", "size": 2}, {"colour": "red"}, {}]
+
+
+def test_a_confirmation_that_fails_tries_the_defaults_next(bench: MakeBench) -> None:
+    made = bench({"": [_converted(3.0)]}, engine=Offering())
+    made.search.run()
+    tuning, track = _tuning(made, {"red": 1.3})
+    tuning.run()
+    prover = Prover(
+        root=made.root,
+        search=made.search,
+        options=made.options,
+        isolation=track,
+        budget=made.budget,
+        memory=MEMORY,
+        progress=lambda line: None,
+    )
+    found = prover.best()
+    assert made.isolation.confirmations == [[""], [""]], "once with the options, once without"
+    assert set(found.dropped) == {"(root)"}
 
 
 def test_a_winner_that_fails_in_full_changes_nothing(bench: MakeBench) -> None:

@@ -24,6 +24,9 @@ ROUNDS_TO_PROVE = 4
 
 FEWEST_PAIRS = 10
 
+PATIENCE = 3.0
+"""So many times as long is measured, at most, where the gain on the whole isn't clear yet."""
+
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     """One process's measurement of a set of regions on its root.
@@ -105,7 +108,12 @@ class Confirmation:
                 return hybrid()
 
         return interleaved(
-            baseline, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS
+            baseline,
+            hybrid,
+            min_gain=self.min_gain,
+            seconds=self.measuring_seconds,
+            patience=PATIENCE * self.measuring_seconds,
+            fewest=FEWEST_PAIRS,
         )
 
 
