@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlparse
@@ -31,7 +30,7 @@ FLAGS = (
 class Browser:
     """A Chromium with a new profile of its own, in ``directory``."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: Path) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for flag in (*FLAGS, f"--user-data-dir={directory}"):
@@ -102,8 +101,8 @@ class Browser:
         return cast(dict[str, Any], self.driver.execute_cdp_cmd(name, parameters))
 
 
-def started() -> Browser:
-    """A browser in a directory of its own; skips the test where there is none."""
+def started(directory: Path) -> Browser:
+    """A browser that keeps its files in the directory; skips the test where there is none."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Chromium and chromedriver")
-    return Browser(tempfile.mkdtemp(prefix="autohybrid-browser-"))
+    return Browser(directory)

@@ -107,10 +107,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser for all tests of this file."""
     browser = pytest.importorskip("browser", reason="needs selenium")
-    found = browser.started()
+    found = browser.started(tmp_path_factory.mktemp("chromium"))
     yield found
     found.driver.quit()
 
