@@ -34,7 +34,7 @@ def test_the_report_of_a_real_profile_is_as_it_was_looked_at(name: str, shown: s
 
 def test_the_recorded_plans_have_regions_rejections_and_fallbacks() -> None:
     made = [model for name in NAMES for model in recorded(name).models]
-    assert {row.reason for model in made for row in model.rejected} >= {"crashed", "timed_out", "not_faster", "dropped"}
+    assert {row.reason for model in made for row in model.rejected} >= {"crashed", "timed_out", "not_faster", "wrong"}
     assert any(model.regions for model in made)
     assert any(not model.regions for model in made)
 
@@ -116,6 +116,13 @@ def test_what_is_converted_inside_is_not_unlocked_again() -> None:
     model = plans.model([plans.region("body", None, share=0.7)], rejected=rejected)
     (row,) = rows.listed(model)
     assert row.unlocks == pytest.approx(0.3)
+
+
+def test_of_a_chain_only_what_its_members_leave_is_unlocked() -> None:
+    chain = plans.rejected("", "failed", share=0.8, hint="mend it", members=["a", "b"])
+    regions = [plans.region("a.part", None, share=0.3), plans.region("elsewhere", None, share=0.1)]
+    (row,) = rows.listed(plans.model(regions, rejected=[chain]))
+    assert row.unlocks == pytest.approx(0.5)
 
 
 def test_what_converts_with_other_options_is_not_unlocked() -> None:
@@ -279,8 +286,8 @@ def test_a_region_is_one_box_of_its_own_time_and_the_whole_is_as_confirmed() -> 
 def test_the_members_of_a_chain_are_one_box() -> None:
     chain = plans.region("", None, kind="chain", members=["a", "b"])
     model = _tree(regions=[chain])
-    ranked_twice = [model.ranking[0], plans.ranked("", self_seconds=0.0, inclusive_seconds=0.9), *model.ranking[1:]]
-    model = _tree(regions=[chain], ranking=ranked_twice)
+    ranking = [*model.ranking, plans.ranked("", self_seconds=0.9, members=["a", "b"])]
+    model = _tree(regions=[chain], ranking=ranking)
     eager = eager_boxes(model)
     assert [box.mark for box in eager] == ["eager", "region", "region", "inside"]
     assert [box.label for box in hybrid_boxes(model, eager)] == ["(root)", "chain of 2"]

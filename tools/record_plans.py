@@ -27,7 +27,7 @@ from autohybrid import plan  # noqa: E402
 COMMANDS = {
     "bad_conversions": ["--engine", "incubate", "--budget", "60", "tests/scripts/bad_conversions.py"],
     "chained": ["tests/scripts/chained.py"],
-    "greedy_decode": ["--budget", "100", "profiles/greedy_decode/infer.py"],
+    "greedy_decode": ["--budget", "60", "profiles/greedy_decode/infer.py"],
     "small": ["profiles/small/infer.py"],
 }
 """What is given to ``autohybrid profile``; the script comes last."""

@@ -167,11 +167,8 @@ def _threads_alone(model: Model) -> str:
 
 
 def layers(model: Model) -> list[RankedLayer]:
-    """The ranking of Layers. Chains are ranked as well, behind the function that they lie in and under its name."""
-    found: dict[str, RankedLayer] = {}
-    for row in model.ranking:
-        found.setdefault(row.name, row)
-    return list(found.values())
+    """The ranking of Layers and methods, without the chains: their time is that of the Layers that they call."""
+    return [row for row in model.ranking if not row.members]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +203,12 @@ def _unlocked_share(row: Rejected, model: Model) -> float:
         return 0.0
     if any(other.name == row.name and other.reason in _CONVERTS for other in model.rejected):
         return 0.0
-    inside = sum(region.share for region in model.regions if lies_in(region.path, row.path))
+    outer = row.members or [row.path]
+    inside = sum(
+        region.share
+        for region in model.regions
+        if all(any(lies_in(path, each) for each in outer) for path in region.members or [region.path])
+    )
     return max(0.0, row.share - inside)
 
 
@@ -289,7 +291,7 @@ def _passed_over(row: Rejected) -> AttemptRow:
     return AttemptRow(
         name=row.name,
         class_name=row.class_name,
-        kind="layer" if row.function == "forward" else "method",
+        kind="chain" if row.members else "layer" if row.function == "forward" else "method",
         engine=row.engine,
         options=row.options,
         outcome=row.reason,
