@@ -98,6 +98,9 @@ def measured(module: Any, width: int, rounds: int) -> None:
             for name in names[turn % 3 :] + names[: turn % 3]:
                 samples[name].append(duration(ways[name]))
     print(f"width {width}, {DEPTH} blocks: regions {[region.name for region in plan.models[0].regions]}")
+    if not plan.recommends_change:
+        for row in plan.models[0].rejected[:3]:
+            print(f"  {row.name}: {row.reason}, {row.detail}")
     for name, found_samples in samples.items():
         line = f"  {name:10} {1e3 * median(found_samples):8.2f} ms"
         for other in ("eager", "by hand"):

@@ -175,6 +175,7 @@ class Trial:
             conversion_seconds=variant.conversion_seconds,
             extra_memory=extra,
             twins=[],
+            guarded=variant.straight,
         )
 
     def _measured(self, region: Region, call: KeptCall) -> Samples:
