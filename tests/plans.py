@@ -110,6 +110,7 @@ def rejected(path: str, reason: str, **changes: Any) -> plan.Rejected:
     fields: dict[str, Any] = {
         "path": path,
         "function": "forward",
+        "members": [],
         "class_name": "Block",
         "reason": reason,
         "detail": "answers differ",
@@ -129,6 +130,7 @@ def ranked(path: str, **changes: Any) -> plan.RankedLayer:
     fields: dict[str, Any] = {
         "path": path,
         "function": "forward",
+        "members": [],
         "class_name": "Block",
         "aliases": [],
         "calls": 1.0,
@@ -188,6 +190,7 @@ REJECTIONS = st.builds(
     plan.Rejected,
     path=TEXTS,
     function=TEXTS,
+    members=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     reason=TEXTS,
     detail=TEXTS,
@@ -203,6 +206,7 @@ RANKED = st.builds(
     plan.RankedLayer,
     path=TEXTS,
     function=TEXTS,
+    members=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     aliases=st.lists(TEXTS, max_size=2),
     calls=NUMBERS,

@@ -250,6 +250,7 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
     return plan.RankedLayer(
         path=candidate.path,
         function=candidate.function,
+        members=list(candidate.member_paths),
         class_name=candidate.class_name,
         aliases=list(timed.aliases),
         calls=timed.calls,
