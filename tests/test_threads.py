@@ -143,6 +143,7 @@ class _Meeting:
     """An engine whose executable waits in ``run`` until as many threads are in it as it was told."""
 
     name = "meeting"
+    dimensions = ()
 
     def __init__(self, concurrent: bool) -> None:
         self.concurrent = concurrent

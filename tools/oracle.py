@@ -246,7 +246,7 @@ class Candidates:
     def _fastest_options(self, path: str) -> dict[str, Any] | None:
         """Of the options with which all calls of a Layer are answered rightly, the fastest."""
         best: tuple[float, dict[str, Any] | None] = (float("inf"), None)
-        for options in engines.by_name(ENGINE).attempts():
+        for options in engines.attempts(engines.by_name(ENGINE), engines.this_machine()):
             try:
                 hybrid = self.placed(path, dict(options))
                 seconds = self._tried(path, hybrid)

@@ -42,11 +42,12 @@ from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.plan import Equality, Samples
 from autohybrid.report import table
 from autohybrid.search import search
+from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
 from autohybrid.search.rejections import Rejections
-from autohybrid.search.search import Attempt, Budget, Search
+from autohybrid.search.search import Search
 from autohybrid.search.session import Session
 
 SIZES = (125, 250, 500, 1000, 2000)

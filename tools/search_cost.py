@@ -29,7 +29,7 @@ from tabulate import tabulate
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.search.journal import Entry
-from autohybrid.search.outcomes import Converted, Outcome
+from autohybrid.search.outcomes import Converted, Outcome, Raced
 
 BLOCKS = Path(__file__).with_name("blocks_script.py")
 DEPTHS = (6, 60)
@@ -88,7 +88,7 @@ def cost_of(folder: Path, command: Sequence[str]) -> Cost:
     )
 
 
-def _outcomes(journal: Path) -> list[Outcome]:
+def _outcomes(journal: Path) -> list[Outcome | Raced]:
     entries = [msgspec.json.decode(line, type=Entry) for line in journal.read_bytes().splitlines()]
     return [entry.outcome for entry in entries if entry.outcome is not None]
 

@@ -13,6 +13,7 @@ import click
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
 
@@ -46,6 +47,19 @@ MOST_RESTARTS = 50
     metavar="MIB",
     help="For kept inputs, and for each trial.  [default: half of what is free]",
 )
+@click.option(
+    "--threads",
+    metavar="N|auto",
+    help="Math threads that a conversion may use on a CPU.  [default: as many as the script]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["bfloat16", "float16"]),
+    metavar="NAME",
+    help="Allow bfloat16 or float16 besides float32, with a wider tolerance; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing plan.")
@@ -59,6 +73,7 @@ def command(
     module: str | None,
     output: str | None,
     max_memory: int | None,
+    threads: str | None,
     dry_run: bool,
     report_file: str | None,
     force: bool,
@@ -77,6 +92,7 @@ def command(
     settings = {
         **options,
         "max_memory": None if max_memory is None else max_memory * 2**20,
+        "threads": _thread_count(threads),
         "dry_run": dry_run,
     }
     job = jobs.Job(
@@ -94,11 +110,20 @@ def command(
         outcome = _finished(job, directory)
         if (directory / jobs.PLAN).exists():
             made = plan.load(directory / jobs.PLAN)
-            if writes and not outcome.interrupted and not outcome.script_failed:
+            kept = writes and not outcome.interrupted and not outcome.script_failed
+            if kept:
                 _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
                 plan.save(made, place)
-            _publish(table.render(made), report_file)
+            _publish(made, str(place) if kept else None, report_file)
     return _exit_code(job, outcome)
+
+
+def _thread_count(value: str | None) -> int | str | None:
+    if value is None or value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--threads is a number of at least 1, or auto, got {value!r}.")
+    return int(value)
 
 
 def _check_numbers(settings: dict[str, Any]) -> None:
@@ -158,11 +183,11 @@ def _keep_reproductions(made: Path, place: Path) -> None:
         kept.rmdir()
 
 
-def _publish(text: str, report_file: str | None) -> None:
+def _publish(made: plan.Plan, plan_file: str | None, report_file: str | None) -> None:
     if report_file is None:
-        print(f"\n{text}")
+        print(f"\n{on_terminal(made, plan_file)}")
     else:
-        Path(report_file).write_text(text + "\n", encoding="utf-8")
+        Path(report_file).write_text(table.render(made, plan_file=plan_file) + "\n", encoding="utf-8")
 
 
 def _exit_code(job: jobs.Job, outcome: jobs.Outcome) -> int:

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from autohybrid.search.outcomes import Outcome
+from autohybrid.search.outcomes import Outcome, Raced
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One line: a trial that was begun, and with ``outcome`` one that ended."""
 
     key: str
-    outcome: Outcome | None = None
+    outcome: Outcome | Raced | None = None
 
 
 class Journal:
@@ -23,7 +23,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._known: dict[str, Outcome | None] = {}
+        self._known: dict[str, Outcome | Raced | None] = {}
         if path is not None and path.exists():
             for line in path.read_bytes().splitlines():
                 try:
@@ -32,7 +32,7 @@ class Journal:
                     continue  # the last line of a process that died while writing it
                 self._known[entry.key] = entry.outcome
 
-    def recall(self, key: str) -> Outcome | None:
+    def recall(self, key: str) -> Outcome | Raced | None:
         """What is known of a trial that ended before."""
         return self._known.get(key)
 
@@ -43,7 +43,7 @@ class Journal:
     def begin(self, key: str) -> None:
         self._write(Entry(key=key))
 
-    def end(self, key: str, outcome: Outcome) -> None:
+    def end(self, key: str, outcome: Outcome | Raced) -> None:
         self._write(Entry(key=key, outcome=outcome))
 
     def _write(self, entry: Entry) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from autohybrid.device import usable_cores
 from autohybrid.errors import UsageError
-from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL
+from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL, LOWER_PRECISIONS
 
 DEFAULT_MIN_GAIN = 1.05
 SHORTEST_BUDGET = 30.0
@@ -30,6 +31,10 @@ class Options:
             available.
         isolation: ``"fork"`` tries in child processes, ``"none"`` in this one, at its risk.
         dry_run: rank only, convert nothing.
+        threads: the most math threads that a conversion may use on a CPU, ``"auto"`` for as many as there are cores
+            for this process; None for as many as eager uses. More threads may serve eager, too: the plan says how much.
+        precisions: ``"bfloat16"``, ``"float16"``: what conversions may compute with besides float32. Their answers
+            have a wider tolerance, see :data:`autohybrid.runtime.equality.LOWER_PRECISIONS`.
         reproductions: a directory for the scripts that show each failed conversion alone, for
             :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
 
@@ -48,6 +53,8 @@ class Options:
     max_memory: int | None = None
     isolation: Literal["fork", "none"] = "fork"
     dry_run: bool = False
+    threads: int | Literal["auto"] | None = None
+    precisions: tuple[str, ...] = ()
     reproductions: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +68,17 @@ class Options:
             raise UsageError(f"max_calls must be at least 1, got {self.max_calls}.")
         if self.max_memory is not None and self.max_memory < 1:
             raise UsageError(f"max_memory must be a positive number of bytes, got {self.max_memory}.")
+
+        if self.threads is not None and self.threads != "auto" and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, or 'auto', got {self.threads}.")
+        unknown = [name for name in self.precisions if name not in LOWER_PRECISIONS]
+        if unknown:
+            raise UsageError(f"There is no lower precision {unknown[0]!r}.", f"Known: {', '.join(LOWER_PRECISIONS)}.")
+
+    @property
+    def most_threads(self) -> int | None:
+        """Math threads that a conversion may use; None for those of eager."""
+        return usable_cores() if self.threads == "auto" else self.threads
 
     def budget_for(self, script_seconds: float) -> float:
         """Seconds for trials and confirmation of a run that took ``script_seconds``."""

@@ -11,10 +11,10 @@ import msgspec
 from autohybrid import plan
 from autohybrid.isolation import Finished, Isolation
 from autohybrid.observe.profile import RootProfile
-from autohybrid.roots import FORWARD
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
+from autohybrid.search.findings import Attempt, Budget, Progress
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
 from autohybrid.search.search import (
@@ -23,9 +23,6 @@ from autohybrid.search.search import (
     MEASURING_SECONDS,
     PROCESSES_IF_CLEAR,
     PROCESSES_IF_CLOSE,
-    Attempt,
-    Budget,
-    Progress,
     Search,
 )
 
@@ -67,7 +64,9 @@ class Prover:
             guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.name]
             if verdict.all_guilty:
                 guilty = [each.candidate.name for each in chosen]
-            for path in guilty:
+            # Options that don't hold up on the whole cost a region its options first, and only then its place.
+            demoted = [each for each in chosen if each.candidate.name in guilty and self.search.findings.demote(each)]
+            for path in [] if demoted else guilty:
                 dropped[path] = verdict.why
 
     def _confirmation(self, regions: Sequence[plan.Region]) -> _Verdict:
@@ -157,14 +156,15 @@ def region_of(attempt: Attempt) -> plan.Region:
     assert isinstance(outcome, Converted), "only what converts is chosen"
     candidate = attempt.candidate
     return plan.Region(
-        kind="layer" if candidate.function == FORWARD else "method",
+        kind=candidate.kind,
         path=candidate.path,
         function=candidate.function,
-        members=[],
-        code="",
+        members=list(candidate.member_paths),
+        code=candidate.chain.text if candidate.chain else "",
+        source=candidate.source,
         aliases=list(candidate.timed.aliases),
         class_name=candidate.class_name,
-        source_hash=source_hash(candidate.layer, candidate.function),
+        source_hash=source_hash(candidate.owner, candidate.function),
         engine=attempt.engine,
         options=attempt.options,
         inputs=[outcome.inputs, *outcome.other_sizes],

@@ -1,0 +1,311 @@
+"""Finds chains in the source of a forward: consecutive statements that only call sub-Layers and bind the results.
+
+What is found may become a function of its own (:mod:`autohybrid.runtime.chain`). A statement qualifies when it can do
+nothing but compute with Tensors and bind local names: calls of sub-Layers, of Paddle's own functions and of methods of
+Tensors; loops and branches around such calls. Whatever else stands between ends the chain.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from autohybrid.plan import Place
+from autohybrid.runtime.chain_reading import Reading, Scope
+from autohybrid.runtime.chain_source import (
+    Source,
+    names_in,
+    own_lists,
+    read_in,
+    source_of,
+    statement_lists,
+    surely_bound,
+)
+
+FEWEST_CALLS = 2
+"""Calls of sub-Layers that a chain has at least; a container that is walked counts as many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """Statements of one function that may run as a function of their own.
+
+    Attributes:
+        text: the statements, as a syntax tree prints them.
+        number: which one it is of the function's chains with this text.
+        at: the number of the statement list, first and last statement behind: where it stands in the function.
+        inputs: local names that it needs.
+        attributes: what it reads of ``self`` besides sub-Layers: the name it goes by inside, and the expression.
+        outputs: local names that it binds and that are needed behind it.
+        perhaps: those of ``outputs`` that not every way through it binds.
+        returns: whether it ends with the function's ``return``.
+        roots: the sub-Layers of ``self`` that it begins from, by their own names.
+        functions: attributes of ``self`` that hold functions of Paddle's which it calls.
+        members: how many calls of sub-Layers it holds, as far as the source tells.
+        place: where it begins.
+    """
+
+    text: str
+    number: int
+    at: tuple[int, int, int]
+    inputs: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
+    perhaps: tuple[str, ...]
+    returns: bool
+    roots: tuple[str, ...]
+    functions: tuple[str, ...]
+    members: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why no chain goes on at a place: a code of ``autohybrid.plan.reasons``, and the statement's kind in words."""
+
+    code: str
+    detail: str
+    place: Place | None
+
+
+@dataclass(slots=True)
+class Found:
+    """The chains of a function, and what ended them."""
+
+    chains: list[Chain] = field(default_factory=list)
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+
+def find(layer: Any, function: str = "forward") -> Found:
+    """The longest chains in a method of ``layer``, in the order of the source.
+
+    Raises:
+        Refused: the function's source can't be worked with.
+    """
+    return _Finder(layer, source_of(type(layer), function)).found()
+
+
+def find_again(layer: Any, function: str, text: str) -> Chain | None:
+    """The chain with this text in a method of ``layer``; None where the source has no such statements any more.
+
+    Raises:
+        Refused: the function's source can't be worked with.
+    """
+    return _Finder(layer, source_of(type(layer), function)).with_text(text)
+
+
+def parts_of(layer: Any, function: str, chain: Chain, keep: Sequence[bool]) -> list[Chain]:
+    """The chains that are left of ``chain`` when only some of its statements may be in one."""
+    return _Finder(layer, source_of(type(layer), function)).parts(chain, keep)
+
+
+def roots_of_statements(layer: Any, function: str, chain: Chain) -> list[frozenset[str]]:
+    """For each statement of a chain, the sub-Layers of ``self`` that it begins from."""
+    source = source_of(type(layer), function)
+    scope = Scope(source, layer)
+    reading = Reading(scope)
+    found = []
+    for each in statements_of(source.definition, chain):
+        reading.roots = set()
+        reading.takes(each, True)
+        found.append(frozenset(reading.roots))
+    return found
+
+
+def statements_of(definition: ast.FunctionDef, chain: Chain) -> list[ast.stmt]:
+    """The statements of a chain in a function's syntax tree."""
+    number, start, stop = chain.at
+    return list(statement_lists(definition))[number][start:stop]
+
+
+class _Finder:
+    """Looks through one function of one Layer."""
+
+    def __init__(self, layer: Any, source: Source) -> None:
+        self._layer = layer
+        self._source = source
+        self._definition = source.definition
+        self._scope = Scope(source, layer)
+        self._lists = list(statement_lists(self._definition))
+        self._texts: dict[str, int] = {}
+
+    def found(self) -> Found:
+        self._scope.check()
+        found = Found()
+        self._search(self._definition.body, False, found)
+        return found
+
+    def with_text(self, text: str) -> Chain | None:
+        self._scope.check()
+        for number, statements in enumerate(self._lists):
+            texts = [ast.unparse(each) for each in statements]
+            for start in range(len(statements)):
+                for stop in range(start + 1, len(statements) + 1):
+                    if "\n".join(texts[start:stop]) == text:
+                        return self._chain(number, start, stop)
+        return None
+
+    def parts(self, chain: Chain, keep: Sequence[bool]) -> list[Chain]:
+        self._scope.check()
+        number, start, stop = chain.at
+        made = []
+        for first, last in _stretches(keep):
+            part = self._trimmed(number, start + first, start + last)
+            if part is not None and part.at != (number, start, stop):
+                made.append(part)
+        return made
+
+    def _search(self, statements: list[ast.stmt], looping: bool, found: Found) -> None:
+        number = next(index for index, each in enumerate(self._lists) if each is statements)
+        start = 0
+        while start < len(statements):
+            stop, reading = self._longest(statements, start)
+            if stop > start:
+                chain = self._trimmed(number, start, stop)
+                if chain is not None:
+                    found.chains.append(chain)
+            if stop < len(statements):
+                self._note_end(statements[stop], reading, found)
+                if not isinstance(statements[stop], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    inner_looping = looping or isinstance(statements[stop], (ast.For, ast.While))
+                    for inner in own_lists(statements[stop]):
+                        self._search(inner, inner_looping, found)
+            start = stop + 1
+
+    def _longest(self, statements: list[ast.stmt], start: int) -> tuple[int, Reading]:
+        reading = Reading(self._scope)
+        stop = start
+        while stop < len(statements):
+            last = isinstance(statements[stop], ast.Return) and statements is self._definition.body
+            if not reading.takes(statements[stop], last):
+                break
+            stop += 1
+            if last:
+                break
+        return stop, reading
+
+    def _note_end(self, statement: ast.stmt, reading: Reading, found: Found) -> None:
+        uses = any(self._scope.is_member(node) for node in ast.walk(statement) if isinstance(node, ast.Attribute))
+        if uses or reading.calls:
+            found.obstacles.append(
+                Obstacle(code="between", detail=ast.unparse(statement).splitlines()[0], place=self._place(statement))
+            )
+
+    def _place(self, statement: ast.stmt) -> Place:
+        code = self._source.function.__code__
+        return Place(file=code.co_filename, line=statement.lineno, function=self._source.function.__qualname__)
+
+    def _trimmed(self, number: int, start: int, stop: int) -> Chain | None:
+        """The chain in a stretch of statements, without those at its ends that call nothing."""
+        statements = self._lists[number]
+        while stop > start and not self._calls_in(statements[stop - 1]):
+            stop -= 1
+        first = start
+        while first < stop and not self._calls_in(statements[first]):
+            first += 1
+        # What stands before the first call is left out, unless the chain needs it: a list that it appends to.
+        for begin in range(first, start - 1, -1):
+            chain = self._chain(number, begin, stop) if begin < stop else None
+            if chain is not None:
+                return chain
+        return None
+
+    def _calls_in(self, statement: ast.stmt) -> int:
+        reading = Reading(self._scope)
+        reading.lenient = True
+        reading.takes(statement, True)
+        return reading.calls
+
+    def _chain(self, number: int, start: int, stop: int) -> Chain | None:
+        statements = self._lists[number][start:stop]
+        reading = Reading(self._scope)
+        for each in statements:
+            if not reading.takes(each, each is statements[-1] and isinstance(each, ast.Return)):
+                return None
+        if reading.calls < FEWEST_CALLS:
+            return None
+        returns = isinstance(statements[-1], ast.Return)
+        before = self._surely_bound_before(number, start)
+        wanted = self._wanted_behind(number, statements, reading)
+        outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
+        inputs = set(reading.needed)
+        perhaps = [name for name in outputs if name not in reading.surely]
+        inputs |= {name for name in perhaps if self._bound_elsewhere(name, statements)}
+        if not inputs <= before or (not outputs and not returns):
+            return None
+        if any(name in reading.members for name in outputs):
+            return None
+        text = "\n".join(ast.unparse(each) for each in statements)
+        seen = self._texts.get(text, 0)
+        self._texts[text] = seen + 1
+        return Chain(
+            text=text,
+            number=seen,
+            at=(number, start, stop),
+            inputs=tuple(sorted(inputs)),
+            attributes=tuple(sorted(reading.attributes.items())),
+            outputs=outputs,
+            perhaps=tuple([name for name in perhaps if name not in inputs]),
+            returns=returns,
+            roots=tuple(sorted(reading.roots)),
+            functions=tuple(sorted(reading.functions)),
+            members=reading.calls,
+            place=self._place(statements[0]),
+        )
+
+    def _wanted_behind(self, number: int, statements: list[ast.stmt], reading: Reading) -> set[str]:
+        """Names that are read behind the chain, in a loop around it, or by a function that keeps them."""
+        end = (statements[-1].end_lineno, statements[-1].end_col_offset)
+        inside = {id(node) for each in statements for node in ast.walk(each)}
+        wanted: set[str] = set()
+        for node in ast.walk(self._definition):
+            if isinstance(node, (ast.For, ast.While)):
+                if any(each is self._lists[number] for each in statement_lists(node)):
+                    wanted |= read_in(node, inside) | reading.needed
+            elif isinstance(node, ast.Name):
+                if (node.lineno, node.col_offset) >= end:
+                    wanted |= read_in(node, inside)
+            elif isinstance(node, (ast.FunctionDef, ast.Lambda)) and node is not self._definition:
+                wanted |= read_in(node, inside)
+        return wanted
+
+    def _bound_elsewhere(self, name: str, statements: list[ast.stmt]) -> bool:
+        inside = {id(node) for each in statements for node in ast.walk(each)}
+        return name in self._scope.parameters or any(
+            isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Store)
+            and node.id == name
+            and id(node) not in inside
+            for node in ast.walk(self._definition)
+        )
+
+    def _surely_bound_before(self, number: int, start: int) -> set[str]:
+        bound = set(self._scope.parameters)
+        wanted = self._lists[number]
+
+        def walk(statements: list[ast.stmt], so_far: set[str]) -> set[str] | None:
+            so_far = set(so_far)
+            for index, each in enumerate(statements):
+                if statements is wanted and index == start:
+                    return so_far
+                if not isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    inner = so_far | (names_in(each.target) if isinstance(each, ast.For) else set())
+                    for below in own_lists(each):
+                        found = walk(below, inner)
+                        if found is not None:
+                            return found
+                so_far |= surely_bound(each)
+            return None
+
+        return walk(self._definition.body, bound) or bound
+
+
+def _stretches(keep: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for index, kept in enumerate([*keep, False]):
+        if not kept:
+            if index > start:
+                yield start, index
+            start = index + 1

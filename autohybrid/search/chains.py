@@ -1,0 +1,146 @@
+"""Chains as candidates: stretches of a function that were called as sub-Layers, to be tried as one region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from autohybrid.observe.profile import LayerTime
+from autohybrid.runtime.chain_finder import Chain, Found, Obstacle, find, parts_of, roots_of_statements
+from autohybrid.runtime.chain_source import Refused
+from autohybrid.runtime.sites import ChainSite
+from autohybrid.search.below import Family
+from autohybrid.search.candidates import Candidate, by_caller
+from autohybrid.stats import amdahl_ceiling
+
+FEWEST_MEMBERS = 2
+"""Called sub-Layers that a chain must have to be worth a candidate of its own."""
+
+
+class Chains:
+    """Finds the chains of candidates that were called, each class's source being read once.
+
+    Attributes:
+        obstacles: why no chain was found, or no longer one, by candidate (``id``).
+    """
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._found: dict[Any, Found] = {}
+        self.obstacles: dict[int, tuple[Obstacle, ...]] = {}
+
+    def among(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The chains in functions that call at least two candidates."""
+        called_by = by_caller(candidates)
+        made: list[Candidate] = []
+        for parent in candidates:
+            below = called_by[id(parent.root), parent.spot]
+            if len(below) < FEWEST_MEMBERS:
+                continue
+            found = self._found_in(parent)
+            self.obstacles[id(parent)] = tuple(found.obstacles)
+            made += [each for chain in found.chains if (each := self._candidate(parent, chain, below, candidates))]
+        return made
+
+    def parts(self, whole: Candidate, keep: Sequence[bool], candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The chains that are left of one when only some of its statements may be in one."""
+        assert whole.chain is not None, "only chains have parts"
+        (parent_spot,) = whole.called_in
+        parent = next(each for each in candidates if each.root is whole.root and each.spot == parent_spot)
+        below = [each for each in candidates if each.root is whole.root and each.spot in whole.members]
+        found = parts_of(parent.owner, parent.function, whole.chain, keep)
+        return [each for chain in found if (each := self._candidate(parent, chain, below, candidates))]
+
+    def members_by_statement(self, whole: Candidate, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """For each statement of a chain, the candidates that are called in it."""
+        assert whole.chain is not None, "only chains have statements"
+        below = [each for each in candidates if each.root is whole.root and each.spot in whole.members]
+        roots = roots_of_statements(whole.owner, whole.function, whole.chain)
+        return [[each for each in below if _root_name(each, whole.path) in names] for names in roots]
+
+    def _found_in(self, parent: Candidate) -> Found:
+        owner = parent.owner
+        held = [(name, type(value)) for name, value in (*owner._sub_layers.items(), *owner.__dict__.items())]
+        key = (type(owner), parent.function, tuple(held))
+        if key not in self._found:
+            try:
+                self._found[key] = find(owner, parent.function)
+            except Refused as why:
+                self._found[key] = Found(obstacles=[Obstacle(code="no_chain", detail=str(why), place=parent.source)])
+        return self._found[key]
+
+    def _candidate(
+        self, parent: Candidate, chain: Chain, below: Sequence[Candidate], candidates: Sequence[Candidate]
+    ) -> Candidate | None:
+        members = [each for each in below if _root_name(each, parent.path) in chain.roots]
+        if len(members) < FEWEST_MEMBERS:
+            return None
+        try:
+            site = ChainSite(parent.owner, parent.function, chain)
+        except Refused as why:
+            self.obstacles[id(parent)] = (Obstacle(code="no_chain", detail=str(why), place=parent.source),)
+            return None
+        spots = frozenset(each.spot for each in members)
+        covered = {each.spot for each in candidates if each.root is parent.root and not spots.isdisjoint(each.inside)}
+        inclusive = min(sum(each.timed.inclusive for each in members), parent.timed.inclusive)
+        share = min(1.0, inclusive / (parent.root.seconds or 1.0))
+        timed = LayerTime(
+            path=parent.path,
+            aliases=(),
+            layer=parent.owner,
+            calls=parent.timed.calls,
+            inclusive=inclusive,
+            own=0.0,
+            function=f"{parent.function}[{'.'.join(map(str, chain.at))}]",
+            called_from=frozenset({parent.spot}),
+        )
+        return replace(
+            parent,
+            timed=timed,
+            share=share,
+            ceiling=amdahl_ceiling(share),
+            findings=tuple(dict.fromkeys(finding for each in members for finding in each.findings)),
+            called_in=frozenset({parent.spot}),
+            inside=parent.inside | {parent.spot},
+            site=site,
+            chain=chain,
+            members=spots,
+            member_paths=tuple(each.path for each in members),
+            covers=frozenset(covered | spots),
+        )
+
+    def likeness(self, candidate: Candidate) -> tuple[Any, ...]:
+        """Equal for the same chain of Layers that are alike."""
+        assert candidate.chain is not None, "only chains are compared so"
+        layers = candidate.layer._sub_layers.values()
+        return (candidate.chain, type(candidate.owner), *[self._family.likeness(layer) for layer in layers])
+
+    def has_hooks(self, candidate: Candidate) -> bool:
+        """Whether a member of a chain, or a Layer below one, has a hook."""
+        return any(self._family.below(layer).hooked for layer in candidate.layer._sub_layers.values())
+
+
+def _root_name(candidate: Candidate, parent: str) -> str:
+    """The name by which the parent's own attribute leads to a candidate."""
+    for path in candidate.paths():
+        if not parent or path.startswith(parent + "."):
+            return path[len(parent) + 1 if parent else 0 :].partition(".")[0]
+    return ""
+
+
+def covering(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Pairs that exclude each other because one is a chain: with what it covers, lies in, or shares a member with."""
+    at = {each.spot: each for each in candidates if each.chain is None}
+    chains = [each for each in candidates if each.chain is not None]
+    pairs = []
+    for index, chain in enumerate(chains):
+        pairs += [[chain, at[spot]] for spot in (chain.covers | chain.inside) if spot in at]
+        for other in chains[index + 1 :]:
+            if not chain.members.isdisjoint(other.members) or _within(chain, other) or _within(other, chain):
+                pairs.append([chain, other])
+    return pairs
+
+
+def _within(inner: Candidate, outer: Candidate) -> bool:
+    return not inner.called_in.isdisjoint(outer.covers)
