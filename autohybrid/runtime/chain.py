@@ -135,7 +135,7 @@ def _function(original: FunctionType, code: CodeType, more: Mapping[str, Any]) -
     cells = dict(zip(original.__code__.co_freevars, original.__closure__ or (), strict=True))
     cells |= {name: CellType(value) for name, value in more.items()}
     closure = tuple([cells[name] for name in code.co_freevars])
-    return FunctionType(code, original.__globals__, original.__name__, None, closure)
+    return FunctionType(code, original.__globals__, code.co_name, None, closure)
 
 
 _POINT = "__autohybrid_chain_{}"
