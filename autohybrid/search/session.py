@@ -85,6 +85,7 @@ class Session:
                 findings = search.run()
                 self._tuned(search, isolation, budget, memory)
             models = self._models(search, isolation, budget, memory)
+            self._notes += search.choice.next_steps()
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
             self.interrupted = True
@@ -171,6 +172,7 @@ class Session:
                 progress=self.progress,
             )
             proven = prover.best()
+            search.choice.settle(root, proven.attempts)
         candidates = [each for each in findings.candidates if each.root is root]
         rejected = Rejections(
             findings=findings,
