@@ -73,7 +73,8 @@ MOST_RESTARTS = 50
     default="steady",
     show_default=True,
     metavar="NAME",
-    help="steady or script: choose by the time of a call once converted, or by what such a run saves, conversion included.",
+    help="steady or script: choose by the time of a call once converted, or by what such a run saves, conversions "
+    "included.",
 )
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
