@@ -8,14 +8,19 @@ Tensors; loops and branches around such calls. Whatever else stands between ends
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from autohybrid.plan import Place
-from autohybrid.runtime.chain_reading import Reading, Scope
+from autohybrid.runtime.chain_reading import Reading
+from autohybrid.runtime.chain_scope import Scope
 from autohybrid.runtime.chain_source import (
     Source,
+    guarded_lists,
     names_in,
     own_lists,
     read_in,
@@ -42,9 +47,13 @@ class Chain:
         perhaps: those of ``outputs`` that not every way through it binds.
         returns: whether it ends with the function's ``return``.
         roots: the sub-Layers of ``self`` that it begins from, by their own names.
-        functions: attributes of ``self`` that hold functions of Paddle's which it calls.
+        objects: attributes of ``self`` that it uses as they are: functions of Paddle's, Python containers of Layers.
         members: how many calls of sub-Layers it holds, as far as the source tells.
         place: where it begins.
+        looked_at: those of ``inputs`` that it does something with, beside handing them to sub-Layers.
+        aliases: those of ``outputs`` that may be what something else is a name of, too.
+        presumed: conditions, and what they must be: the chain holds that branch alone.
+        turns: for some turns of a loop, the first one and the one behind the last.
     """
 
     text: str
@@ -56,9 +65,13 @@ class Chain:
     perhaps: tuple[str, ...]
     returns: bool
     roots: tuple[str, ...]
-    functions: tuple[str, ...]
+    objects: tuple[str, ...]
     members: int
     place: Place
+    looked_at: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    presumed: tuple[tuple[str, bool], ...] = ()
+    turns: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +109,41 @@ def find_again(layer: Any, function: str, text: str) -> Chain | None:
     return _Finder(layer, source_of(type(layer), function)).with_text(text)
 
 
-def parts_of(layer: Any, function: str, chain: Chain, keep: Sequence[bool]) -> list[Chain]:
-    """The chains that are left of ``chain`` when only some of its statements may be in one."""
-    return _Finder(layer, source_of(type(layer), function)).parts(chain, keep)
+def parts_of(
+    layer: Any,
+    function: str,
+    chain: Chain,
+    keep: Sequence[bool],
+    turns: Mapping[int, Sequence[bool]] = MappingProxyType({}),
+) -> list[Chain]:
+    """The chains that are left of ``chain`` when only some of its statements may be in one.
+
+    Args:
+        keep: for each statement, whether it may.
+        turns: for loops among those that may not, by number: for each turn, whether it may.
+
+    Raises:
+        Refused: the function's source can't be worked with.
+    """
+    return _Finder(layer, source_of(type(layer), function)).parts(chain, keep, turns)
+
+
+def turns_of_statements(layer: Any, function: str, chain: Chain) -> dict[int, list[list[Any]]]:
+    """For each loop among the statements of a chain, by its number: the Layers that each turn walks over.
+
+    Loops whose turns depend on a call's arguments are left out.
+
+    Raises:
+        Refused: the function's source can't be worked with.
+    """
+    source = source_of(type(layer), function)
+    reading = Reading(Scope(source, layer))
+    found = {}
+    for number, each in enumerate(statements_of(source.definition, chain)):
+        turns = reading.turns(each.iter) if isinstance(each, ast.For) else None
+        if turns is not None:
+            found[number] = turns
+    return found
 
 
 def roots_of_statements(layer: Any, function: str, chain: Chain) -> list[frozenset[str]]:
@@ -117,7 +162,21 @@ def roots_of_statements(layer: Any, function: str, chain: Chain) -> list[frozens
 def statements_of(definition: ast.FunctionDef, chain: Chain) -> list[ast.stmt]:
     """The statements of a chain in a function's syntax tree."""
     number, start, stop = chain.at
-    return list(statement_lists(definition))[number][start:stop]
+    statements = list(statement_lists(definition))[number][start:stop]
+    return [some_turns(statements[0], *chain.turns)] if chain.turns is not None else statements
+
+
+def some_turns(loop: ast.stmt, first: int, last: int | None) -> ast.For:
+    """``for item in items: ...`` as ``for item in list(items)[first:last]: ...``."""
+    assert isinstance(loop, ast.For), "only loops have turns"
+    made = copy.copy(loop)
+    cut = ast.parse(f"list()[{first}:{'' if last is None else last}]", mode="eval").body
+    for node in ast.walk(cut):
+        if isinstance(node, ast.expr):
+            ast.copy_location(node, loop.iter)
+    cut.value.args.append(loop.iter)  # type: ignore[attr-defined]
+    made.iter = cut
+    return made
 
 
 class _Finder:
@@ -129,12 +188,13 @@ class _Finder:
         self._definition = source.definition
         self._scope = Scope(source, layer)
         self._lists = list(statement_lists(self._definition))
+        self._guarded = guarded_lists(self._definition)
         self._texts: dict[str, int] = {}
 
     def found(self) -> Found:
         self._scope.check()
         found = Found()
-        self._search(self._definition.body, False, found)
+        self._search(self._definition.body, found)
         return found
 
     def with_text(self, text: str) -> Chain | None:
@@ -145,9 +205,20 @@ class _Finder:
                 for stop in range(start + 1, len(statements) + 1):
                     if "\n".join(texts[start:stop]) == text:
                         return self._chain(number, start, stop)
+        return self._turns_with_text(text)
+
+    def _turns_with_text(self, text: str) -> Chain | None:
+        match = _SOME_TURNS.search(text.partition("\n")[0])
+        if match is None:
+            return None
+        first, last = int(match[1]), int(match[2])
+        for number, statements in enumerate(self._lists):
+            for index, each in enumerate(statements):
+                if isinstance(each, ast.For) and ast.unparse(some_turns(each, first, last)) == text:
+                    return self._chain(number, index, index + 1, (first, last))
         return None
 
-    def parts(self, chain: Chain, keep: Sequence[bool]) -> list[Chain]:
+    def parts(self, chain: Chain, keep: Sequence[bool], turns: Mapping[int, Sequence[bool]]) -> list[Chain]:
         self._scope.check()
         number, start, stop = chain.at
         made = []
@@ -155,9 +226,13 @@ class _Finder:
             part = self._trimmed(number, start + first, start + last)
             if part is not None and part.at != (number, start, stop):
                 made.append(part)
-        return made
+        for index, kept in turns.items():
+            if not keep[index]:
+                found = [self._chain(number, start + index, start + index + 1, each) for each in _stretches(kept)]
+                made += [part for part in found if part is not None]
+        return sorted(made, key=lambda part: (part.at, part.turns or (0, 0)))
 
-    def _search(self, statements: list[ast.stmt], looping: bool, found: Found) -> None:
+    def _search(self, statements: list[ast.stmt], found: Found) -> None:
         number = next(index for index, each in enumerate(self._lists) if each is statements)
         start = 0
         while start < len(statements):
@@ -169,9 +244,8 @@ class _Finder:
             if stop < len(statements):
                 self._note_end(statements[stop], reading, found)
                 if not isinstance(statements[stop], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                    inner_looping = looping or isinstance(statements[stop], (ast.For, ast.While))
                     for inner in own_lists(statements[stop]):
-                        self._search(inner, inner_looping, found)
+                        self._search(inner, found)
             start = stop + 1
 
     def _longest(self, statements: list[ast.stmt], start: int) -> tuple[int, Reading]:
@@ -218,10 +292,15 @@ class _Finder:
         reading.takes(statement, True)
         return reading.calls
 
-    def _chain(self, number: int, start: int, stop: int) -> Chain | None:
+    def _chain(self, number: int, start: int, stop: int, turns: tuple[int, int] | None = None) -> Chain | None:
+        if number in self._guarded:
+            return None  # where it raises in the middle, what it has bound so far is seen
         statements = self._lists[number][start:stop]
+        if turns is not None and not self._has_turns(statements[0]):
+            return None
+        parted = [some_turns(statements[0], *turns)] if turns is not None else statements
         reading = Reading(self._scope)
-        for each in statements:
+        for each in parted:
             if not reading.takes(each, each is statements[-1] and isinstance(each, ast.Return)):
                 return None
         if reading.calls < FEWEST_CALLS:
@@ -229,15 +308,17 @@ class _Finder:
         returns = isinstance(statements[-1], ast.Return)
         before = self._surely_bound_before(number, start)
         wanted = self._wanted_behind(number, statements, reading)
+        if turns is not None:
+            wanted |= read_in(statements[0], set())
         outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
         inputs = set(reading.needed)
         perhaps = [name for name in outputs if name not in reading.surely]
-        inputs |= {name for name in perhaps if self._bound_elsewhere(name, statements)}
-        if not inputs <= before or (not outputs and not returns):
+        inputs |= before.intersection(perhaps)
+        if not inputs | reading.conditional <= before or (not outputs and not returns):
             return None
-        if any(name in reading.members for name in outputs):
+        if any(name in reading.members for name in outputs) or reading.conditional & reading.bound:
             return None
-        text = "\n".join(ast.unparse(each) for each in statements)
+        text = "\n".join(ast.unparse(each) for each in parted)
         seen = self._texts.get(text, 0)
         self._texts[text] = seen + 1
         return Chain(
@@ -250,10 +331,23 @@ class _Finder:
             perhaps=tuple([name for name in perhaps if name not in inputs]),
             returns=returns,
             roots=tuple(sorted(reading.roots)),
-            functions=tuple(sorted(reading.functions)),
+            objects=tuple(sorted(reading.objects)),
             members=reading.calls,
             place=self._place(statements[0]),
+            looked_at=tuple(sorted(reading.looked_at & inputs)),
+            aliases=tuple([name for name in outputs if name in reading.aliases]),
+            presumed=tuple(sorted(reading.presumed.items())),
+            turns=turns,
         )
+
+    def _has_turns(self, loop: ast.stmt) -> bool:
+        """Whether a loop can be walked in parts, one after the other."""
+        if not isinstance(loop, ast.For) or loop.orelse or self._scope.builtin(ast.Name(id="list")) != "list":
+            return False
+        bound = {
+            node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        }
+        return not bound & names_in(loop.iter) and not any(map(_breaks, loop.body))
 
     def _wanted_behind(self, number: int, statements: list[ast.stmt], reading: Reading) -> set[str]:
         """Names that are read behind the chain, in a loop around it, or by a function that keeps them."""
@@ -267,19 +361,9 @@ class _Finder:
             elif isinstance(node, ast.Name):
                 if (node.lineno, node.col_offset) >= end:
                     wanted |= read_in(node, inside)
-            elif isinstance(node, (ast.FunctionDef, ast.Lambda)) and node is not self._definition:
+            elif isinstance(node, _LATER) and node is not self._definition:
                 wanted |= read_in(node, inside)
         return wanted
-
-    def _bound_elsewhere(self, name: str, statements: list[ast.stmt]) -> bool:
-        inside = {id(node) for each in statements for node in ast.walk(each)}
-        return name in self._scope.parameters or any(
-            isinstance(node, ast.Name)
-            and isinstance(node.ctx, ast.Store)
-            and node.id == name
-            and id(node) not in inside
-            for node in ast.walk(self._definition)
-        )
 
     def _surely_bound_before(self, number: int, start: int) -> set[str]:
         bound = set(self._scope.parameters)
@@ -300,6 +384,18 @@ class _Finder:
             return None
 
         return walk(self._definition.body, bound) or bound
+
+
+_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
+"""What reads names when it is called or walked, wherever it stands."""
+
+_SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
+
+
+def _breaks(statement: ast.stmt) -> bool:
+    if isinstance(statement, (ast.For, ast.While)):
+        return any(map(_breaks, statement.orelse))
+    return isinstance(statement, ast.Break) or any(map(_breaks, [each for inner in own_lists(statement) for each in inner]))
 
 
 def _stretches(keep: Sequence[bool]) -> Iterator[tuple[int, int]]:

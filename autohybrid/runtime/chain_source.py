@@ -93,6 +93,17 @@ def statement_lists(definition: ast.AST) -> Iterator[list[ast.stmt]]:
         yield from statement_lists(handler)
 
 
+def guarded_lists(definition: ast.FunctionDef) -> frozenset[int]:
+    """The numbers of the statement lists that the function goes on behind when an exception is raised in them."""
+    inside: set[int] = set()
+    for node in ast.walk(definition):
+        catches = isinstance(node, ast.Try) or type(node).__name__ == "TryStar"
+        swallows = isinstance(node, ast.With) and any("suppress" in ast.unparse(each) for each in node.items)
+        if catches or swallows:
+            inside |= {id(each) for each in statement_lists(ast.Module(body=node.body, type_ignores=[]))}  # type: ignore[attr-defined]
+    return frozenset(number for number, each in enumerate(statement_lists(definition)) if id(each) in inside)
+
+
 def own_lists(statement: ast.AST) -> Iterator[list[ast.stmt]]:
     for name in ("body", "orelse", "finalbody"):
         below = getattr(statement, name, None)

@@ -75,7 +75,7 @@ class ChainSite:
         present = self.parent.__dict__.get(self.function)
         if not isinstance(present, Rewritten):
             present = Rewritten(self.parent, self.function)
-        present.put(self.chain, ChainCall(self.layer, callee))
+        present.put(self.chain, ChainCall(self.chain, self.layer, self.eager, callee))
         self.parent.__dict__[self.function] = present
 
     def lift(self) -> None:
