@@ -251,12 +251,19 @@ class ChainCall:
         if self.shared:
             self.passed_by(SHARED)
             return self.eager(*inputs)
+        if not self._aliases:
+            return self.callee(*inputs)
+        before = self._hybrid_calls()
         outputs = self.callee(*inputs)
-        if self._aliases and self._shares(outputs):
+        if self._shares(outputs):
             # A conversion gives a copy, and nobody would see what is put into the original.
             self.shared = True
-            return self.eager(*inputs)
+            if self._hybrid_calls() != before:
+                return self.eager(*inputs)
         return outputs
+
+    def _hybrid_calls(self) -> int:
+        return getattr(self.callee, "hybrid_calls", 0)
 
     def _shares(self, outputs: Any) -> bool:
         values = outputs if len(self._aliases) > 1 else (outputs,)

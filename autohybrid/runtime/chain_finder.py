@@ -241,6 +241,9 @@ class _Finder:
                 chain = self._trimmed(number, start, stop)
                 if chain is not None:
                     found.chains.append(chain)
+                    if chain.at[2] < stop and self._calls_in_any(statements[chain.at[2] : stop]):
+                        start = chain.at[2]
+                        continue
             if stop < len(statements):
                 self._note_end(statements[stop], reading, found)
                 if not isinstance(statements[stop], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -279,12 +282,16 @@ class _Finder:
         first = start
         while first < stop and not self._calls_in(statements[first]):
             first += 1
-        # What stands before the first call is left out, unless the chain needs it: a list that it appends to.
-        for begin in range(first, start - 1, -1):
-            chain = self._chain(number, begin, stop) if begin < stop else None
-            if chain is not None:
-                return chain
+        for end in range(stop, first, -1):
+            # What stands before the first call is left out, unless the chain needs it: a list that it appends to.
+            for begin in range(first, start - 1, -1):
+                chain = self._chain(number, begin, end)
+                if chain is not None:
+                    return chain
         return None
+
+    def _calls_in_any(self, statements: Sequence[ast.stmt]) -> bool:
+        return any(map(self._calls_in, statements))
 
     def _calls_in(self, statement: ast.stmt) -> int:
         reading = Reading(self._scope)
@@ -309,9 +316,10 @@ class _Finder:
         before = self._surely_bound_before(number, start)
         wanted = self._wanted_behind(number, statements, reading)
         if turns is not None:
-            wanted |= read_in(statements[0], set())
+            wanted |= reading.needed
         outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
-        inputs = set(reading.needed)
+        # What only the chain binds, and perhaps doesn't, isn't there before either.
+        inputs = reading.needed - self._bound_only_by(number, statements, turns)
         perhaps = [name for name in outputs if name not in reading.surely]
         inputs |= before.intersection(perhaps)
         if not inputs | reading.conditional <= before or (not outputs and not returns):
@@ -344,9 +352,7 @@ class _Finder:
         """Whether a loop can be walked in parts, one after the other."""
         if not isinstance(loop, ast.For) or loop.orelse or self._scope.builtin(ast.Name(id="list")) != "list":
             return False
-        bound = {
-            node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-        }
+        bound = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_stored(node)}
         return not bound & names_in(loop.iter) and not any(map(_breaks, loop.body))
 
     def _wanted_behind(self, number: int, statements: list[ast.stmt], reading: Reading) -> set[str]:
@@ -364,6 +370,19 @@ class _Finder:
             elif isinstance(node, _LATER) and node is not self._definition:
                 wanted |= read_in(node, inside)
         return wanted
+
+    def _bound_only_by(self, number: int, statements: list[ast.stmt], turns: tuple[int, int] | None) -> set[str]:
+        """Names that nothing but these statements, running once, can have bound when they run."""
+        if turns is not None or self._is_in_a_loop(number):
+            return set()
+        inside = {id(node) for each in statements for node in ast.walk(each)}
+        stored = [node for node in ast.walk(self._definition) if isinstance(node, ast.Name) and _is_stored(node)]
+        elsewhere = {node.id for node in stored if id(node) not in inside} | self._scope.parameters
+        return {node.id for node in stored} - elsewhere
+
+    def _is_in_a_loop(self, number: int) -> bool:
+        loops = [node for node in ast.walk(self._definition) if isinstance(node, (ast.For, ast.While))]
+        return any(each is self._lists[number] for node in loops for each in statement_lists(node))
 
     def _surely_bound_before(self, number: int, start: int) -> set[str]:
         bound = set(self._scope.parameters)
@@ -390,6 +409,10 @@ _LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
 """What reads names when it is called or walked, wherever it stands."""
 
 _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
+
+
+def _is_stored(node: ast.Name) -> bool:
+    return not isinstance(node.ctx, ast.Load)
 
 
 def _breaks(statement: ast.stmt) -> bool:
