@@ -564,4 +564,15 @@ def test_who_goes_first_changes_from_pair_to_pair(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sampling, "clock", clock)
     steps = Steps(clock, 1.0, 1.0)
     sampling.interleaved(steps.eager, steps.hybrid, min_gain=1.05, seconds=1.0, fewest=4)
-    assert steps.order == ["eager", "hybrid", "hybrid", "eager"] * 2
+    assert steps.order[:8] == ["eager", "hybrid", "hybrid", "eager"] * 2
+
+
+def test_pairs_that_resemble_one_another_are_followed_by_more_until_there_is_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sampling, "clock", clock)
+    durations = iter([3.0] * 5 + [4.0] * 5 + [3.0, 4.0] * 20)
+    samples = sampling.interleaved(lambda: next(durations), lambda: 1.0, min_gain=1.05, seconds=-1.0)
+    assert sampling.FEWEST_PAIRS < len(samples.eager) < sampling.MOST_WITHOUT_LIMITS
+    assert samples.comparison().verdict(1.05) == "faster"

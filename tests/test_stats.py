@@ -49,6 +49,23 @@ def test_all_looks_together_err_as_seldom_as_is_stated() -> None:
     assert missed.mean() > 0.5 * 0.05 * 16 / 56, "and no seldomer than it must"
 
 
+def test_limits_for_pairs_that_resemble_each_other_hold_in_a_walk_that_does_so() -> None:
+    generator = np.random.default_rng(0)
+    walks, pairs, alike = 20000, 60, 0.5
+    sides = np.empty((walks, pairs), dtype=bool)
+    sides[:, 0] = generator.random(walks) < 0.5
+    for at in range(1, pairs):
+        sides[:, at] = sides[:, at - 1] ^ (generator.random(walks) < (1.0 - alike) / 2.0)
+    orders = np.array([order_of_limit(seen, 0.9, alike) for seen in range(1, pairs + 1)])
+    missed = (np.cumsum(sides, axis=1) < orders).any(axis=1).mean()
+    assert 0.015 <= missed <= 0.036, "of 0.05, six tenths may be spent by then"
+
+
+def test_a_gain_that_is_clear_in_every_pair_is_proven_even_if_the_machine_changes_its_speed() -> None:
+    ratios = [4.0] * 10 + [3.0] * 11
+    assert compare(ratios, [1.0] * 21).verdict(1.05) == "faster"
+
+
 def test_limits_close_in_as_pairs_are_added() -> None:
     parts = [order_of_limit(pairs, 0.99) / pairs for pairs in (10, 20, 40, 100, 400, 1000)]
     assert parts == sorted(parts)
@@ -156,9 +173,9 @@ def test_looking_often_spoils_an_interval_that_is_made_for_one_look(monkeypatch:
     def wrong(found: Comparison) -> bool:
         return not found.low <= 1.0 <= found.high
 
-    monkeypatch.setattr(stats, "effective_pairs", len)
+    monkeypatch.setattr(stats, "neighbours_alike", lambda ratios: 0.0)
     assert _ever(NOISES["normal"], wrong) <= 0.02
-    monkeypatch.setattr(stats, "order_of_limit", lambda pairs, confidence: int(binom.ppf(0.005, pairs, 0.5)))
+    monkeypatch.setattr(stats, "order_of_limit", lambda pairs, confidence, alike: int(binom.ppf(0.005, pairs, 0.5)))
     assert _ever(NOISES["normal"], wrong) > 0.04
 
 
@@ -167,7 +184,7 @@ def test_pairs_that_resemble_each_other_count_for_fewer(monkeypatch: pytest.Monk
         return not found.low <= 1.0 <= found.high
 
     held = _ever(_correlated(0.6), wrong)
-    monkeypatch.setattr(stats, "effective_pairs", len)
+    monkeypatch.setattr(stats, "neighbours_alike", lambda ratios: 0.0)
     assert held < 0.5 * _ever(_correlated(0.6), wrong)
 
 

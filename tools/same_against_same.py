@@ -31,7 +31,7 @@ from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Samples
 from autohybrid.search import sampling
 from autohybrid.search.options import DEFAULT_MIN_GAIN
-from autohybrid.stats import DEFAULT_CONFIDENCE, effective_pairs, median
+from autohybrid.stats import DEFAULT_CONFIDENCE, median, neighbours_alike
 
 
 def encoder() -> nn.Layer:
@@ -58,10 +58,9 @@ class Run:
         return self.samples.comparison().verdict(DEFAULT_MIN_GAIN)
 
     @property
-    def independence(self) -> float:
-        """The share of the pairs that count as witnesses of their own."""
-        ratios = np.asarray(self.samples.eager) / np.asarray(self.samples.hybrid)
-        return effective_pairs(ratios) / len(ratios)
+    def alike(self) -> float:
+        """How much neighbours resemble one another, see :func:`autohybrid.stats.neighbours_alike`."""
+        return neighbours_alike(np.asarray(self.samples.eager) / np.asarray(self.samples.hybrid))
 
 
 def runs_of(name: str, number: int, seconds: float) -> list[Run]:
@@ -104,7 +103,7 @@ def row_of(name: str, runs: list[Run]) -> list[str]:
         f"{pairs[len(pairs) // 2]} ({pairs[-1]})",
         f"{median([run.seconds for run in runs]):.1f} ({max(run.seconds for run in runs):.1f})",
         f"{spread[0]:.3f} to {spread[-1]:.3f}",
-        f"{median([run.independence for run in runs]):.0%}",
+        f"{np.mean([run.alike for run in runs]):.2f}",
     ]
 
 
@@ -124,10 +123,10 @@ def main() -> int:
         f"{paddle.__version__}, {DEFAULT_CONFIDENCE:.0%} confidence, min_gain {DEFAULT_MIN_GAIN}, "
         f"{options.runs} runs of at most {options.seconds:.0f} s"
     )
-    headers = ["model", "ms", "same", "open", "slower", "faster", "pairs", "seconds", "medians", "independent"]
+    headers = ["model", "ms", "same", "open", "slower", "faster", "pairs", "seconds", "medians", "alike"]
     table = [row_of(name, runs) for name, runs in found.items()]
     print(tabulate(table, headers, disable_numparse=True, colalign=["left", *["right"] * 9]))
-    print("pairs, seconds: of the run in the middle (of the longest); independent: of the pairs, in the middle run")
+    print("pairs, seconds: of the run in the middle (of the longest); alike: neighbouring pairs, on average")
     counts = {name: Counter(run.verdict for run in runs) for name, runs in found.items()}
     fine = all(each["faster"] <= 0.01 * options.runs <= 0.95 * options.runs <= each["same"] for each in counts.values())
     return 0 if fine else 1

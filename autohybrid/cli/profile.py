@@ -46,6 +46,19 @@ MOST_RESTARTS = 50
     metavar="MIB",
     help="For kept inputs, and for each trial.  [default: half of what is free]",
 )
+@click.option(
+    "--threads",
+    metavar="N|auto",
+    help="Math threads that a conversion may use on a CPU.  [default: as many as the script]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["bfloat16", "float16"]),
+    metavar="NAME",
+    help="Allow bfloat16 or float16 besides float32, with a wider tolerance; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing plan.")
@@ -59,6 +72,7 @@ def command(
     module: str | None,
     output: str | None,
     max_memory: int | None,
+    threads: str | None,
     dry_run: bool,
     report_file: str | None,
     force: bool,
@@ -77,6 +91,7 @@ def command(
     settings = {
         **options,
         "max_memory": None if max_memory is None else max_memory * 2**20,
+        "threads": _thread_count(threads),
         "dry_run": dry_run,
     }
     job = jobs.Job(
@@ -99,6 +114,14 @@ def command(
                 plan.save(made, place)
             _publish(table.render(made), report_file)
     return _exit_code(job, outcome)
+
+
+def _thread_count(value: str | None) -> int | str | None:
+    if value is None or value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--threads is a number of at least 1, or auto, got {value!r}.")
+    return int(value)
 
 
 def _check_numbers(settings: dict[str, Any]) -> None:

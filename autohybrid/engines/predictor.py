@@ -60,6 +60,7 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "onednn": (_is_bool, "a bool"),
     "onednn_cache": (lambda value: type(value) is int and value >= 0, "an int, at least 0"),
     "ir_optim": (_is_bool, "a bool"),
+    "optimization_level": (lambda value: type(value) is int and 0 <= value <= 3, "0, 1, 2 or 3"),
     "max_predictors": (_is_count, "a positive int"),
     "memory_pool_mb": (_is_count, "a positive int"),
     "precision": (_PRECISIONS.__contains__, f"one of {', '.join(_PRECISIONS)}"),
@@ -70,12 +71,14 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 DIMENSIONS = (
-    # These cure upsampling, some attention layers, and activations that oneDNN loses.
+    # These cure upsampling, some attention layers, and activations that oneDNN loses; at last, without any pass, what
+    # another one breaks (answers are eager's to the bit then, and so is the speed of most large models).
     Dimension(
         name="oneDNN",
         alternatives=on_cpu(
             Alternative(options={"deleted_passes": ["onednn_placement_pass"]}, cures=True, hope=1.2),
             Alternative(options={"onednn": False}, cures=True, hope=1.2),
+            Alternative(options={"optimization_level": 0}, cures=True),
         ),
     ),
     THREADS,
@@ -101,6 +104,7 @@ class PredictorEngine:
         onednn_cache: how many shapes oneDNN's cache may hold primitives for.
         deleted_passes: names of IR passes to delete besides :data:`DELETED_PASSES`.
         ir_optim: optimise the program (True).
+        optimization_level: how many of Paddle's passes run, 0 (none, oneDNN's neither) to 3; Paddle's own default is 2.
         max_predictors: how many threads may have a predictor of their own; others borrow one that is idle, and where
             none is, eager answers: no call waits for another.
         memory_pool_mb: first size of the memory pool on a GPU (1000, as in the wrapper).
@@ -262,6 +266,8 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
     # Not on: with programs in Paddle's default format a predictor can't be made then.
     config.enable_memory_optim(False)
     config.switch_ir_optim(options.get("ir_optim", True))
+    if "optimization_level" in options:
+        config.set_optimization_level(options["optimization_level"])
     place = str(paddle.device.get_device())
     if place.startswith("gpu"):
         precision = getattr(inference.PrecisionType, _PRECISIONS[options.get("precision", "float32")])

@@ -3,6 +3,7 @@
 from autohybrid.plan.document import (
     SCHEMA_VERSION,
     Confirmation,
+    EagerThreads,
     Environment,
     Equality,
     Model,
@@ -22,6 +23,7 @@ from autohybrid.plan.files import dump, json_schema, load, parse, save
 __all__ = [
     "SCHEMA_VERSION",
     "Confirmation",
+    "EagerThreads",
     "Environment",
     "Equality",
     "Model",

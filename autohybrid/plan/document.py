@@ -104,11 +104,18 @@ def chain_name(members: list[str] | tuple[str, ...], line: int) -> str:
     return f"{first}..{last}, line {line}"
 
 
+def candidate_name(path: str, function: str, members: list[str], source: Place | None) -> str:
+    """:func:`chain_name` for what has members, else :func:`spot_name`."""
+    return chain_name(members, source.line if source else 0) if members else spot_name(path, function)
+
+
 class RankedLayer(Document, frozen=True):
-    """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method."""
+    """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method;
+    ``members`` are the paths of the Layers that a chain calls, empty for what is no chain."""
 
     path: str
     function: str
+    members: list[str]
     class_name: str = msgspec.field(name="class")
     aliases: list[str]
     calls: float
@@ -122,7 +129,7 @@ class RankedLayer(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Region(Document, frozen=True):
@@ -163,13 +170,11 @@ class Region(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        if self.kind == "chain":
-            return chain_name(self.members, self.source.line if self.source else 0)
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Rejected(Document, frozen=True):
-    """A Layer or an attempt that was passed over, and why.
+    """A Layer, a method, a chain or an attempt that was passed over, and why.
 
     ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the root's time that it
     stands for; ``evidence`` what was seen (the end of a dead process's output, the numbers that differed);
@@ -178,6 +183,7 @@ class Rejected(Document, frozen=True):
 
     path: str
     function: str
+    members: list[str]
     class_name: str = msgspec.field(name="class")
     reason: str
     detail: str
@@ -192,7 +198,7 @@ class Rejected(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Confirmation(Document, frozen=True):
@@ -217,8 +223,21 @@ class Confirmation(Document, frozen=True):
         return self.comparison().verdict(self.min_gain)
 
 
+class EagerThreads(Document, frozen=True):
+    """Eager with as many math threads as the regions use (``samples.hybrid``), beside eager as the script runs it.
+
+    ``set_by`` is what gave eager those threads in the measurement, in the running process.
+    """
+
+    threads: Count
+    set_by: str
+    samples: Samples
+
+
 class Model(Document, frozen=True):
     """One root: its structure, where its time goes, what was chosen and what was not.
+
+    ``eager_threads`` is there where regions use more math threads than the script: eager could have them, too.
 
     ``functions`` are those that were called from outside any Layer: ``forward``, methods.
     """
@@ -237,6 +256,7 @@ class Model(Document, frozen=True):
     regions: list[Region]
     rejected: list[Rejected]
     confirmation: Confirmation | None
+    eager_threads: EagerThreads | None
 
 
 class Plan(Document, frozen=True):

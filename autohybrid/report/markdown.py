@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from autohybrid.plan import Model, Plan
 from autohybrid.report import rows
-from autohybrid.stats import median
 
 
 def render(plan: Plan) -> str:
@@ -22,17 +21,11 @@ def _model(model: Model) -> list[str]:
     parts = [f"## {model.id}: {model.calls} calls, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
         found = model.confirmation.comparison()
-        shown = [
-            ["eager", f"{median(model.confirmation.eager_samples()) * 1e3:.3g}", "1.00x", ""],
-            [
-                "hybrid",
-                f"{median(model.confirmation.hybrid_samples()) * 1e3:.3g}",
-                f"{found.speedup:.2f}x",
-                f"{found.low:.2f}x to {found.high:.2f}x",
-            ],
-        ]
+        shown = [[row.name, f"{row.seconds * 1e3:.3g}", *rows.gain_cells(row)] for row in rows.whole_rows(model)]
         parts.append(_table([f"whole {model.class_name}", "ms", "speedup", f"{found.confidence:.0%} interval"], shown))
         parts.append(rows.verdict_line(model.confirmation) + ".")
+        if model.eager_threads is not None:
+            parts.append(rows.threads_note(model))
     if model.regions:
         shown = [
             [

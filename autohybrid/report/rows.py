@@ -74,6 +74,47 @@ def relative_error(row: RegionRow) -> str:
     return f"{row.error / row.scale if row.scale else row.error:.0e}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeRow:
+    """The whole root in one way: eager, eager with more threads, hybrid. Seconds per call; no comparison for eager."""
+
+    name: str
+    seconds: float
+    comparison: Comparison | None
+
+
+def whole_rows(model: Model) -> list[WholeRow]:
+    """The confirmation's rows; a gain that eager could have too is one of its own. None without a confirmation."""
+    found, threads = model.confirmation, model.eager_threads
+    if found is None:
+        return []
+    made = [WholeRow(name="eager", seconds=median(found.eager_samples()), comparison=None)]
+    if threads is not None:
+        compared = threads.samples.comparison()
+        # Measured at another time than the confirmation: its ratio holds, its seconds are for that machine's mood.
+        seconds = made[0].seconds / compared.speedup
+        made.append(WholeRow(name=f"eager, {threads.threads} threads", seconds=seconds, comparison=compared))
+    return [*made, WholeRow(name="hybrid", seconds=median(found.hybrid_samples()), comparison=found.comparison())]
+
+
+def gain_cells(row: WholeRow) -> list[str]:
+    """The speedup and its interval, as shown."""
+    found = row.comparison
+    return ["1.00x", ""] if found is None else [f"{found.speedup:.2f}x", f"{found.low:.2f}x to {found.high:.2f}x"]
+
+
+def threads_note(model: Model) -> str:
+    """Where the gain of threads comes from, and how eager would get it; empty where no region uses more than eager."""
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return (
+        f"The regions use {counted(found.threads, 'math thread')}. Eager with as many is "
+        f"{found.samples.comparison().speedup:.2f}x as fast by itself: OMP_NUM_THREADS={found.threads} in its "
+        f"environment, or {found.set_by}({found.threads})."
+    )
+
+
 def verdict_line(found: Confirmation) -> str:
     """``faster: 20 pairs in 2 processes``."""
     pairs = counted(found.comparison().pairs, "pair")
@@ -115,8 +156,15 @@ def _model_sentence(model: Model) -> str:
     return (
         f"{model.id} is {comparison.speedup:.2f}x as fast with {counted(len(model.regions), 'region')} converted "
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
-        f"{counted(len(model.confirmation.processes), 'process', 'processes')})."
+        f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
     )
+
+
+def _threads_alone(model: Model) -> str:
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return f"; eager with {found.threads} threads: {found.samples.comparison().speedup:.2f}x"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

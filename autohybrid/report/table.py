@@ -11,7 +11,6 @@ from autohybrid.plan import Model, Plan, RankedLayer
 from autohybrid.plan.reasons import NOTHING_TO_DO
 from autohybrid.report import rows
 from autohybrid.report.rows import counted
-from autohybrid.stats import median
 
 WIDTH = 80
 MOST_RANKED = 12
@@ -93,19 +92,11 @@ def _confirmation(model: Model) -> str:
     if found is None:
         return ""
     comparison = found.comparison()
-    eager, hybrid = median(found.eager_samples()), median(found.hybrid_samples())
-    shown = [
-        ["eager", _milliseconds(eager), "1.00x", ""],
-        [
-            "hybrid",
-            _milliseconds(hybrid),
-            f"{comparison.speedup:.2f}x",
-            f"{comparison.low:.2f}x to {comparison.high:.2f}x",
-        ],
-    ]
+    shown = [[row.name, _milliseconds(row.seconds), *rows.gain_cells(row)] for row in rows.whole_rows(model)]
     what = f"whole {model.class_name}"
     table = plain_table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
-    return f"{table}\n{rows.verdict_line(found)}"
+    lines = [rows.verdict_line(found), rows.threads_note(model)]
+    return "\n".join([table, *(textwrap.fill(line, WIDTH) for line in lines if line)])
 
 
 def _rejected(rejected: Sequence[rows.RejectedRow]) -> str:

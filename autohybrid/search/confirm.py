@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from autohybrid.observe.profile import KeptCall, RootProfile
 from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
 from autohybrid.runtime.attach import Placed
-from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
+from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of, tolerance_for
 from autohybrid.search.sampling import duration, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten, signature
@@ -23,6 +23,9 @@ ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
 FEWEST_PAIRS = 10
+
+PATIENCE = 3.0
+"""So many times as long is measured, at most, where the gain on the whole isn't clear yet."""
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,10 +81,13 @@ class Confirmation:
 
     def _compared(self, placed: Sequence[Placed]) -> Difference:
         worst = Difference()
+        tolerance = self.tolerance
+        for region in self.regions:
+            tolerance = tolerance_for(tolerance, region.options)
         for call in self.root.kept:
             with _lifted(placed):
                 expected = _tensors(_answer(self.root.layer, call))
-            found = difference(expected, _tensors(_answer(self.root.layer, call)), self.tolerance)
+            found = difference(expected, _tensors(_answer(self.root.layer, call)), tolerance)
             if found.out_of_tolerance:
                 with _lifted(placed):
                     noise = noise_of(lambda inputs, call=call: self._eager(call, inputs), call.tensors, expected)  # type: ignore[misc]
@@ -95,26 +101,37 @@ class Confirmation:
 
     def _measured(self, placed: Sequence[Placed]) -> Samples:
         """Seconds per root call, the kept calls weighted as the script makes them."""
-        layer = self.root.layer
-        calls = _of_each_size(self.root.kept)
-        weights = sum(weight for _, weight in calls)
-        prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
-
-        def hybrid() -> float:
-            seconds = 0.0
-            for call, weight, args, kwargs in prepared:
-                called = call.callable_of(layer)
-                with paddle.set_grad_enabled(call.gradients):
-                    seconds += weight * duration(functools.partial(called, *args, **kwargs))
-            return seconds
+        hybrid = root_call(self.root)
 
         def baseline() -> float:
             with _lifted(placed):
                 return hybrid()
 
         return interleaved(
-            baseline, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS
+            baseline,
+            hybrid,
+            min_gain=self.min_gain,
+            seconds=self.measuring_seconds,
+            patience=PATIENCE * self.measuring_seconds,
+            fewest=FEWEST_PAIRS,
         )
+
+
+def root_call(root: RootProfile, *, wall_clock: bool = False) -> Callable[[], float]:
+    """What calls a root with each size of its kept inputs and gives the seconds of a call, weighted as they came."""
+    calls = _of_each_size(root.kept)
+    weights = sum(weight for _, weight in calls)
+    prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
+
+    def called() -> float:
+        seconds = 0.0
+        for call, weight, args, kwargs in prepared:
+            function = call.callable_of(root.layer)
+            with paddle.set_grad_enabled(call.gradients):
+                seconds += weight * duration(functools.partial(function, *args, **kwargs), wall_clock=wall_clock)
+        return seconds
+
+    return called
 
 
 def _of_each_size(kept: Sequence[KeptCall]) -> list[tuple[KeptCall, float]]:

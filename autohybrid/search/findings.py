@@ -11,6 +11,9 @@ from autohybrid.device import clock
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Outcome
 
+CREDIT_OF_GUARDED = 0.97
+"""A conversion whose Python values must stay what they were loses against one that saves about as much without."""
+
 CREDIT_OF_WINNERS = 0.9
 """What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
 
@@ -60,8 +63,11 @@ class Attempt:
 
     @property
     def saving(self) -> float:
-        """The share of the root's time that it saves."""
-        return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
+        """The share of the root's time that it saves; a little less where it holds for one way through it only."""
+        if not isinstance(self.outcome, Converted):
+            return 0.0
+        saved = self.candidate.share * (1.0 - 1.0 / self.speedup)
+        return CREDIT_OF_GUARDED * saved if self.outcome.guarded else saved
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class Findings:
     complete: bool = True
     _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     _best: dict[int, Attempt] = field(default_factory=dict)
+    _demoted: set[int] = field(default_factory=set)
 
     def note(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
@@ -85,6 +92,21 @@ class Findings:
             best = self.best_attempt(attempt.candidate)
             if best is None or attempt.speedup > best.speedup * (CREDIT_OF_WINNERS if attempt.promoted else 1.0):
                 self._best[id(attempt.candidate)] = attempt
+
+    def demote(self, attempt: Attempt) -> bool:
+        """Goes back to what was best for a candidate before ``attempt`` won a race; False where there was no race."""
+        if not attempt.promoted:
+            return False
+        self._demoted.add(id(attempt))
+        right = [
+            each
+            for each in self.attempts_of(attempt.candidate)
+            if isinstance(each.outcome, Converted) and id(each) not in self._demoted
+        ]
+        promoted = [each for each in right if each.promoted]
+        self._best[id(attempt.candidate)] = promoted[-1] if promoted else max(right, key=lambda each: each.speedup)
+        self.right_attempts -= 1
+        return True
 
     def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
         """All attempts for one candidate, in their order."""

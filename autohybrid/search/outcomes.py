@@ -12,7 +12,8 @@ from autohybrid.plan import Equality, Samples
 class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It converts and answers as eager does; ``samples`` say whether it gains. ``twins`` are the paths of Layers of
     the same class, structure and signature, for which this trial stands too; ``checked_on`` the one of them on which it
-    was checked (without agreeing, when there are no twins), empty for none."""
+    was checked (without agreeing, when there are no twins), empty for none. ``guarded`` says that Python values of the
+    forward decide which way it goes: another way needs another conversion."""
 
     inputs: Any
     outputs: Any
@@ -24,6 +25,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     twins: list[str]
     other_sizes: list[Any] = []
     checked_on: str = ""
+    guarded: bool = False
 
 
 class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):

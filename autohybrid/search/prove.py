@@ -64,7 +64,9 @@ class Prover:
             guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.name]
             if verdict.all_guilty:
                 guilty = [each.candidate.name for each in chosen]
-            for path in guilty:
+            # Options that don't hold up on the whole cost a region its options first, and only then its place.
+            demoted = [each for each in chosen if each.candidate.name in guilty and self.search.findings.demote(each)]
+            for path in [] if demoted else guilty:
                 dropped[path] = verdict.why
 
     def _confirmation(self, regions: Sequence[plan.Region]) -> _Verdict:

@@ -103,6 +103,7 @@ class Rejections:
         return plan.Rejected(
             path=candidate.path,
             function=candidate.function,
+            members=list(candidate.member_paths),
             class_name=candidate.class_name,
             reason=reason,
             detail=detail,

@@ -11,6 +11,9 @@ from autohybrid.plan import Samples
 FEWEST_PAIRS = 10
 """With fewer no limit at 99 % confidence exists yet, see :func:`autohybrid.stats.order_of_limit`."""
 
+MOST_WITHOUT_LIMITS = 3 * FEWEST_PAIRS
+"""However slow they are, so many pairs are made to come to any limit at all."""
+
 MOST_PAIRS = 400
 LONG_ENOUGH = 1e-2
 """Seconds: a sample needs no more than one such call."""
@@ -58,7 +61,9 @@ def interleaved(
         found = samples.comparison()
         if found.verdict(min_gain) != "inconclusive":
             break
-        if passed > seconds + (patience if found.high >= min_gain else 0.0):
+        # Pairs that resemble one another count for fewer: then there may be no limit yet, and nothing was learned.
+        unlimited = found.low == 0.0 and len(samples.eager) < MOST_WITHOUT_LIMITS
+        if passed > seconds + (patience if found.high >= min_gain else 0.0) and not unlimited:
             break
     return samples
 
@@ -99,11 +104,12 @@ def _shortest(action: Callable[[], Any]) -> float:
     return found if found > 2.0 * SHORTEST_SAMPLE else min(found, duration(action), duration(action))
 
 
-def duration(action: Callable[[], Any], repeats: int = 1) -> float:
+def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = False) -> float:
     """Seconds that one ``action`` takes, over so many repeats.
 
     Time for which other work had this thread's core isn't counted where eager has one math thread. (With several, the
     others' waiting couldn't be told from their working, and one side of a comparison would be flattered.)
+    With ``wall_clock`` all time is counted.
     """
     before = seconds_kept_waiting()
     synchronize()
@@ -112,5 +118,5 @@ def duration(action: Callable[[], Any], repeats: int = 1) -> float:
         action()
     synchronize()
     passed = clock() - started
-    waited = seconds_kept_waiting() - before if math_threads() == 1 else 0.0
+    waited = seconds_kept_waiting() - before if math_threads() == 1 and not wall_clock else 0.0
     return (passed - waited if waited < passed else passed) / repeats

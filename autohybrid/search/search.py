@@ -162,6 +162,9 @@ class Search:
             self._split(candidate)
             below = [each for each in self._below(candidate, called_by) if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
+            if not surplus and self._is_guarded(candidate):
+                # The chains in it may do as well without depending on values.
+                below, surplus = [each for each in below if each.chain is not None], WORTH_DESCENDING
             for each in below:
                 if surplus > 0.0:
                     queued.add(id(each))
@@ -199,6 +202,10 @@ class Search:
     def _may_be_in_a_chain(self, member: Candidate) -> bool:
         passed, _ = self.findings.passed.get(id(member), ("", ""))
         return passed == "too_small" or self.findings.best_attempt(member) is not None
+
+    def _is_guarded(self, candidate: Candidate) -> bool:
+        best = self.findings.best_attempt(candidate)
+        return best is not None and isinstance(best.outcome, Converted) and best.outcome.guarded
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
         best = self.findings.best_attempt(candidate)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import paddle
 
 import autohybrid
@@ -17,12 +19,13 @@ from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
+from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Budget, Progress
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.prove import Proven, Prover
 from autohybrid.search.rejections import Rejections
-from autohybrid.search.search import Search
+from autohybrid.search.search import MEASURING_SECONDS, Search
 from autohybrid.search.tuning import Tuning
 
 
@@ -194,7 +197,27 @@ class Session:
             regions=proven.regions,
             rejected=rejected.rows(candidates),
             confirmation=proven.confirmation,
+            eager_threads=self._eager_threads(root, proven.regions, isolation, memory),
         )
+
+    def _eager_threads(
+        self, root: RootProfile, regions: Sequence[plan.Region], isolation: Isolation, memory: int
+    ) -> plan.EagerThreads | None:
+        """What the threads that regions use would do for eager, where they use more than eager does."""
+        own = device.math_threads()
+        threads = max((int(region.options.get("threads", own)) for region in regions), default=own)
+        if threads <= own or device.on_gpu():
+            return None
+        work = EagerThreads(
+            root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
+        )
+        self.progress(f"measuring eager with {threads} threads")
+        result = isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=memory)
+        if not isinstance(result, Finished):
+            self._notes.append(f"Eager with {threads} threads could not be measured: {result}.")
+            return None
+        samples = msgspec.convert(result.value, plan.Samples)
+        return plan.EagerThreads(threads=threads, set_by="paddle.base.core.set_num_threads", samples=samples)
 
 
 def _trivial_conversion() -> bool:
@@ -227,6 +250,7 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
     return plan.RankedLayer(
         path=candidate.path,
         function=candidate.function,
+        members=list(candidate.member_paths),
         class_name=candidate.class_name,
         aliases=list(timed.aliases),
         calls=timed.calls,

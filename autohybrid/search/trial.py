@@ -127,7 +127,7 @@ class Trial:
 
     def different_inputs(self) -> list[KeptCall]:
         """Calls of the candidate with different values, all of the argument structure that it is tried with."""
-        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.layer}, keep_for=self.candidate.spot)
+        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.site}, keep_for=self.candidate.spot)
         calls = main[self.candidate.spot][0]
         return _different_inputs((_of_one_size(calls)[0] if self.static else calls).inputs, self.candidate.eager)
 
@@ -175,6 +175,7 @@ class Trial:
             conversion_seconds=variant.conversion_seconds,
             extra_memory=extra,
             twins=[],
+            guarded=variant.straight,
         )
 
     def _measured(self, region: Region, call: KeptCall) -> Samples:

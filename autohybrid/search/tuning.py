@@ -144,7 +144,7 @@ class Tuning:
         else:
             runners = raced.runners if raced is not None else []
             won = [raced.runners[raced.winner]] if raced is not None and raced.winner is not None else []
-        self._seen |= {(id(best.candidate), key_of(*choice)) for choice in choices}
+        self._seen |= {(id(best.candidate), key_of(*each)) for each in (*choices, (best.engine, best.options))}
         for runner in runners:
             lost = runner.problem or (runner.samples is not None and runner.samples.comparison().high < 1.0)
             if lost:
