@@ -146,16 +146,19 @@ def turns_of_statements(layer: Any, function: str, chain: Chain) -> dict[int, li
     return found
 
 
-def roots_of_statements(layer: Any, function: str, chain: Chain) -> list[frozenset[str]]:
-    """For each statement of a chain, the sub-Layers of ``self`` that it begins from."""
+def called_in_statements(layer: Any, function: str, chain: Chain) -> list[list[Any]]:
+    """For each statement of a chain, the sub-Layers that it calls, or may call.
+
+    Raises:
+        Refused: the function's source can't be worked with.
+    """
     source = source_of(type(layer), function)
-    scope = Scope(source, layer)
-    reading = Reading(scope)
+    reading = Reading(Scope(source, layer))
     found = []
     for each in statements_of(source.definition, chain):
-        reading.roots = set()
+        reading.called = {}
         reading.takes(each, True)
-        found.append(frozenset(reading.roots))
+        found.append(list(reading.called.values()))
     return found
 
 

@@ -54,6 +54,21 @@ def _kind_of(things: Iterable[Any]) -> Kind:
     return None
 
 
+def _only(kind: Kind, turns: list[list[Any]] | None) -> Kind:
+    """What some turns of a loop walk over, of what all of them do."""
+    if turns is None:
+        return kind
+    if isinstance(kind, tuple):
+        return tuple([_only(each, turns) for each in kind])
+    walked = {id(layer) for turn in turns for layer in turn}
+    return Held(tuple([each for each in kind.things if id(each) in walked])) if isinstance(kind, Held) else kind
+
+
+def _literal_slice(node: ast.Slice) -> slice:
+    """Raises ``ValueError`` where the bounds aren't constants."""
+    return slice(*[None if each is None else ast.literal_eval(each) for each in (node.lower, node.upper, node.step)])
+
+
 class Reading:
     """Reads statements one after another, as long as they qualify.
 
@@ -67,6 +82,7 @@ class Reading:
         roots: sub-Layers of ``self`` that are used.
         objects: attributes of ``self`` that are used as they are: functions of Paddle's, Python containers of Layers.
         calls: calls of sub-Layers; two for a call in a loop over several.
+        called: the sub-Layers that they may be calls of, by ``id``.
         presumed: conditions, as text, with what they must be for the branch that the chain holds.
         conditional: local names that those read.
     """
@@ -88,6 +104,7 @@ class Reading:
         self.roots: set[str] = set()
         self.objects: set[str] = set()
         self.calls = 0
+        self.called: dict[int, Any] = {}
         self.presumed: dict[str, bool] = {}
         self.conditional: set[str] = set()
 
@@ -263,7 +280,8 @@ class Reading:
             if isinstance(inner, Held):
                 return self._items_of_dict(node.func.attr, inner)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice) and self._builtin_called(node.value):
-            return self._items(node.value) if self._kind(node.slice) == VALUE else None
+            items = self._items(node.value) if self._kind(node.slice) == VALUE else None
+            return _only(items, self.turns(node))
         kind = self._kind(node)
         if isinstance(kind, Held):
             return VALUE if all(isinstance(each, (dict, paddle.nn.LayerDict)) for each in kind.things) else kind.items()
@@ -282,12 +300,11 @@ class Reading:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("values", "items"):
             return self.turns(node.func.value)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-            inner, bounds = self.turns(node.value), (node.slice.lower, node.slice.upper, node.slice.step)
+            inner = self.turns(node.value)
             try:
-                cut = slice(*[None if each is None else ast.literal_eval(each) for each in bounds])
+                return inner[_literal_slice(node.slice)] if inner is not None else None
             except ValueError:
                 return None
-            return inner[cut] if inner is not None else None
         kind = self._kind(node)
         if isinstance(kind, Held) and len(kind.things) == 1 and isinstance(kind.items(), Held):
             return [[each] for each in held_by(kind.things[0]) or ()]
@@ -379,10 +396,22 @@ class Reading:
         if self._kind(node.slice) != VALUE:
             return None
         if isinstance(kind, Held):
-            if not isinstance(node.slice, ast.Slice):
-                return kind.items()
-            return kind if kind.items() is not None else None
+            return self._part_of(kind, node.slice)
         return kind if kind == VALUE else None
+
+    def _part_of(self, held: Held, index: ast.expr) -> Kind:
+        """What an index or a slice gives; all that it may give, where it depends on a call's arguments."""
+        inside = [held_by(each) for each in held.things]
+        if any(each is None for each in inside):
+            return None
+        lists = [each for each in inside if each is not None]
+        try:
+            if isinstance(index, ast.Slice):
+                cut = _literal_slice(index)
+                return Held(tuple([each[cut] for each in lists]))
+            return _kind_of([each[ast.literal_eval(index)] for each in lists])
+        except (ValueError, TypeError, LookupError):
+            return held if isinstance(index, ast.Slice) else held.items()
 
     def _of_slice(self, node: ast.Slice) -> Kind:
         return self._all_values([node.lower, node.upper, node.step])
@@ -434,6 +463,7 @@ class Reading:
         self.attributes |= inner.attributes
         self.roots |= inner.roots
         self.objects |= inner.objects
+        self.called |= inner.called
         self.calls += inner.calls * (2 if items != VALUE else 1)
         return VALUE
 
@@ -490,6 +520,7 @@ class Reading:
         if not all(isinstance(each, paddle.nn.Layer) for each in held.things):
             return None
         self.calls += 1
+        self.called |= {id(each): each for each in held.things}
         kinds = []
         for each in arguments:
             # Whatever object it is, only the sub-Layer does something with it.
