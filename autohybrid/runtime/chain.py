@@ -12,6 +12,7 @@ import copy
 import functools
 import hashlib
 import linecache
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from types import CellType, CodeType, FunctionType, MethodType
@@ -20,10 +21,11 @@ from typing import Any
 import numpy as np
 import paddle
 
-from autohybrid.runtime.chain_finder import Chain, some_turns, statements_of
-from autohybrid.runtime.chain_scope import is_plain
+from autohybrid.runtime.chain_finder import Chain, Partly, some_turns, statements_of
+from autohybrid.runtime.chain_scope import held_by, is_plain
 from autohybrid.runtime.chain_source import Source, names_in, source_of, statement_lists
 from autohybrid.runtime.changes import counter
+from autohybrid.runtime.reach import saved, still
 
 Callee = Callable[..., Any]
 
@@ -37,23 +39,69 @@ class ChainLayers(paddle.nn.Layer):  # type: ignore[misc]
     def __init__(self, parent: Any, chain: Chain) -> None:
         super().__init__()
         self.__dict__["training"] = False  # its own flag says nothing; the members' do
-        for name in chain.roots:
-            self._sub_layers[name] = parent._sub_layers[name]
-        for name in chain.objects:
-            self.__dict__[name] = getattr(parent, name)
-        self.__dict__["_autohybrid_objects"] = chain.objects
+        self.follow(parent, chain)
 
-    def follow(self, parent: Any) -> None:
-        """Takes over what was replaced in the parent since."""
-        own, theirs = self._sub_layers, parent._sub_layers
-        for name, layer in own.items():
-            if theirs.get(name) is not layer:
-                own[name] = theirs.get(name)
-                counter.changed(self)
-        for name in self._autohybrid_objects:
-            if getattr(parent, name, None) is not self.__dict__[name]:
-                self.__dict__[name] = getattr(parent, name, None)
-                counter.changed(self)
+    def follow(self, parent: Any, chain: Chain) -> list[tuple[Any, Any]]:
+        """Takes over what the parent holds now.
+
+        Returns:
+            The dicts that say what it holds, each with what was in it.
+        """
+        watched = [(parent._sub_layers, saved(parent._sub_layers))]
+        changed = False
+        partly = {part.path: part for part in chain.partly}
+        for name in chain.roots:
+            now = _seen_in_part(parent._sub_layers.get(name), (name,), partly, watched)
+            if not _is_same(self._sub_layers.get(name), now):
+                self._sub_layers[name] = now
+                changed = True
+        for name in chain.objects:
+            now = getattr(parent, name, None)
+            if self.__dict__.get(name) is not now:
+                self.__dict__[name] = now
+                changed = True
+        if changed:
+            counter.changed(self)
+        return watched
+
+
+class _Unused(paddle.nn.Layer):  # type: ignore[misc]
+    """Stands in a container for a Layer that a chain doesn't use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["training"] = False
+
+
+def _seen_in_part(
+    thing: Any, path: tuple[str, ...], partly: Mapping[tuple[str, ...], Partly], watched: list[tuple[Any, Any]]
+) -> Any:
+    """A Layer, or in the place of a container one that holds only what is used of it."""
+    below = [each for each in partly if each[: len(path)] == path]
+    if not below or held_by(thing) is None:
+        return thing
+    inside = thing._sub_layers
+    watched.append((inside, saved(inside)))
+    part = partly.get(path, Partly(path, len(inside), frozenset()))
+    if len(inside) != part.count:
+        return thing  # what was counted from the end is another one now
+    made = object.__new__(type(thing))
+    made.__dict__.update(thing.__dict__, training=False, _sub_layers=OrderedDict(), _autohybrid_part=True)
+    for name, each in inside.items():
+        seen = _Unused() if name in part.unused else _seen_in_part(each, (*path, name), partly, watched)
+        made._sub_layers[name] = seen
+    return made
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other or (type(one) is _Unused and type(other) is _Unused):
+        return True
+    if not all("_autohybrid_part" in getattr(each, "__dict__", ()) for each in (one, other)):
+        return False
+    # Both made here, of the same container at different times.
+    return one._sub_layers.keys() == other._sub_layers.keys() and all(
+        map(_is_same, one._sub_layers.values(), other._sub_layers.values())
+    )
 
 
 def chain_function(layer: Any, function: str, chain: Chain) -> FunctionType:
@@ -237,17 +285,20 @@ SHARED = "what it binds is known by another name too, and may be changed"
 class ChainCall:
     """What a rewritten function calls: follows replaced members, then asks what stands there."""
 
-    __slots__ = ("_aliases", "callee", "eager", "layers", "shared")
+    __slots__ = ("_aliases", "_chain", "_followed", "callee", "eager", "layers", "shared")
 
     def __init__(self, chain: Chain, layers: ChainLayers, eager: Callee, callee: Callee) -> None:
         self.layers = layers
         self.eager = eager
         self.callee = callee
         self.shared = False
+        self._chain = chain
+        self._followed: list[tuple[Any, Any]] | None = None
         self._aliases = tuple([name in chain.aliases for name in chain.outputs]) if chain.aliases else ()
 
     def __call__(self, parent: Any, *inputs: Any) -> Any:
-        self.layers.follow(parent)
+        if self._followed is None or self._chain.objects or not all(still(*each) for each in self._followed):
+            self._followed = self.layers.follow(parent, self._chain)
         if self.shared:
             self.passed_by(SHARED)
             return self.eager(*inputs)
@@ -282,6 +333,7 @@ class ChainCall:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ChainCall:
         made = copy.copy(self)
+        made._followed = None
         made.layers, made.eager, made.callee = [
             copy.deepcopy(each, memo) for each in (self.layers, self.eager, self.callee)
         ]

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import paddle
+
 from autohybrid.plan import Place
 from autohybrid.runtime.chain_reading import Reading
-from autohybrid.runtime.chain_scope import Scope
+from autohybrid.runtime.chain_scope import Scope, held_by
 from autohybrid.runtime.chain_source import (
     Source,
     guarded_lists,
@@ -31,6 +33,16 @@ from autohybrid.runtime.chain_source import (
 
 FEWEST_CALLS = 2
 """Calls of sub-Layers that a chain has at least; a container that is walked counts as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """A container of Layers of which a chain uses only some: where it is below ``self``, how many it had when the chain
+    was found, and the names of those that aren't used."""
+
+    path: tuple[str, ...]
+    count: int
+    unused: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,7 @@ class Chain:
         aliases: those of ``outputs`` that may be what something else is a name of, too.
         presumed: conditions, and what they must be: the chain holds that branch alone.
         turns: for some turns of a loop, the first one and the one behind the last.
+        partly: containers among ``roots`` and below them of which it uses only some Layers.
     """
 
     text: str
@@ -72,6 +85,7 @@ class Chain:
     aliases: tuple[str, ...] = ()
     presumed: tuple[tuple[str, bool], ...] = ()
     turns: tuple[int, int] | None = None
+    partly: tuple[Partly, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,7 +363,20 @@ class _Finder:
             aliases=tuple([name for name in outputs if name in reading.aliases]),
             presumed=tuple(sorted(reading.presumed.items())),
             turns=turns,
+            partly=tuple([part for root in sorted(reading.roots) for part in self._partly((root,), reading.used)]),
         )
+
+    def _partly(self, path: tuple[str, ...], used: set[int]) -> Iterator[Partly]:
+        container = self._scope.value(path)
+        if id(container) in used or held_by(container) is None or isinstance(container, paddle.nn.ParameterList):
+            return
+        inside = container._sub_layers
+        unused = frozenset(name for name, each in inside.items() if each is not None and not _uses(each, used))
+        if unused:
+            yield Partly(path, len(inside), unused)
+        for name in inside:
+            if name not in unused:
+                yield from self._partly((*path, name), used)
 
     def _has_turns(self, loop: ast.stmt) -> bool:
         """Whether a loop can be walked in parts, one after the other."""
@@ -412,6 +439,10 @@ _LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
 """What reads names when it is called or walked, wherever it stands."""
 
 _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
+
+
+def _uses(layer: Any, used: set[int]) -> bool:
+    return any(id(each) in used for each in layer.sublayers(include_self=True))
 
 
 def _is_stored(node: ast.Name) -> bool:

@@ -82,7 +82,7 @@ class Reading:
         roots: sub-Layers of ``self`` that are used.
         objects: attributes of ``self`` that are used as they are: functions of Paddle's, Python containers of Layers.
         calls: calls of sub-Layers; two for a call in a loop over several.
-        called: the sub-Layers that they may be calls of, by ``id``.
+        called: the sub-Layers that they may be calls of, by ``id``; ``used`` also those whose attributes it reads.
         presumed: conditions, as text, with what they must be for the branch that the chain holds.
         conditional: local names that those read.
     """
@@ -105,6 +105,7 @@ class Reading:
         self.objects: set[str] = set()
         self.calls = 0
         self.called: dict[int, Any] = {}
+        self.used: set[int] = set()
         self.presumed: dict[str, bool] = {}
         self.conditional: set[str] = set()
 
@@ -361,6 +362,7 @@ class Reading:
             return VALUE if is_plain(found) else None
         kind = self._kind(node.value)
         if isinstance(kind, Held):
+            self.used |= {id(each) for each in kind.things}
             try:
                 return _kind_of([attribute(each, node.attr) for each in kind.things]) if kind.things else None
             except AttributeError:
@@ -375,6 +377,8 @@ class Reading:
         if self._scope.has_root(names[0]):
             # What a sub-Layer holds may change while it is called: it is read where it stands.
             self.roots.add(names[0])
+            along = [self._scope.value(names[:count]) for count in range(1, len(names) + 1)]
+            self.used |= {id(each) for each in along if held_by(each) is None}
             return _kind_of([value])
         if is_plain(value):
             return self._hoisted(names)
@@ -464,6 +468,7 @@ class Reading:
         self.roots |= inner.roots
         self.objects |= inner.objects
         self.called |= inner.called
+        self.used |= inner.used
         self.calls += inner.calls * (2 if items != VALUE else 1)
         return VALUE
 
@@ -521,6 +526,7 @@ class Reading:
             return None
         self.calls += 1
         self.called |= {id(each): each for each in held.things}
+        self.used |= set(self.called)
         kinds = []
         for each in arguments:
             # Whatever object it is, only the sub-Layer does something with it.

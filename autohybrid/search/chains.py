@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import paddle
+
 from autohybrid.observe.profile import LayerTime
 from autohybrid.runtime.chain_finder import (
     Chain,
@@ -75,8 +77,7 @@ class Chains:
 
     def _found_in(self, parent: Candidate) -> Found:
         owner = parent.owner
-        held = [(name, type(value)) for name, value in (*owner._sub_layers.items(), *owner.__dict__.items())]
-        key = (type(owner), parent.function, tuple(held))
+        key = (self._family.likeness(owner, parent.function), _kinds_in(owner.__dict__))
         if key not in self._found:
             try:
                 self._found[key] = find(owner, parent.function)
@@ -108,7 +109,7 @@ class Chains:
             calls=parent.timed.calls,
             inclusive=inclusive,
             own=0.0,
-            function=f"{parent.function}[{'.'.join(map(str, chain.at))}]",
+            function=f"{parent.function}[{'.'.join(map(str, (*chain.at, *(chain.turns or ()))))}]",
             called_from=frozenset({parent.spot}),
         )
         return replace(
@@ -135,6 +136,15 @@ class Chains:
     def has_hooks(self, candidate: Candidate) -> bool:
         """Whether a member of a chain, or a Layer below one, has a hook."""
         return any(self._family.below(layer).hooked for layer in candidate.layer._sub_layers.values())
+
+
+def _kinds_in(value: Any, depth: int = 3) -> Any:
+    """What of attributes decides which statements are read how: their types, and which functions they are."""
+    if isinstance(value, dict) and depth:
+        return tuple([(name, _kinds_in(each, depth - 1)) for name, each in value.items()])
+    if isinstance(value, (list, tuple)) and depth:
+        return tuple([_kinds_in(each, depth - 1) for each in value])
+    return id(value) if callable(value) and not isinstance(value, paddle.nn.Layer) else type(value)
 
 
 def covering(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
