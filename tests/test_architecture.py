@@ -40,7 +40,15 @@ OWNERS = {
 }
 """Who may import a library."""
 
-PADDLE_FREE = ["autohybrid", "autohybrid.cli", "autohybrid.cli.worker", "autohybrid.plan", "autohybrid.report.table"]
+PADDLE_FREE = [
+    "autohybrid",
+    "autohybrid.cli",
+    "autohybrid.cli.worker",
+    "autohybrid.cli.report",
+    "autohybrid.plan",
+    "autohybrid.report.table",
+    "autohybrid.report.html",
+]
 
 
 def _name(file: Path) -> str:

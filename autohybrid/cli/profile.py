@@ -13,6 +13,7 @@ import click
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
 
@@ -109,10 +110,11 @@ def command(
         outcome = _finished(job, directory)
         if (directory / jobs.PLAN).exists():
             made = plan.load(directory / jobs.PLAN)
-            if writes and not outcome.interrupted and not outcome.script_failed:
+            kept = writes and not outcome.interrupted and not outcome.script_failed
+            if kept:
                 _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
                 plan.save(made, place)
-            _publish(table.render(made), report_file)
+            _publish(made, str(place) if kept else None, report_file)
     return _exit_code(job, outcome)
 
 
@@ -181,11 +183,11 @@ def _keep_reproductions(made: Path, place: Path) -> None:
         kept.rmdir()
 
 
-def _publish(text: str, report_file: str | None) -> None:
+def _publish(made: plan.Plan, plan_file: str | None, report_file: str | None) -> None:
     if report_file is None:
-        print(f"\n{text}")
+        print(f"\n{on_terminal(made, plan_file)}")
     else:
-        Path(report_file).write_text(text + "\n", encoding="utf-8")
+        Path(report_file).write_text(table.render(made, plan_file=plan_file) + "\n", encoding="utf-8")
 
 
 def _exit_code(job: jobs.Job, outcome: jobs.Outcome) -> int:

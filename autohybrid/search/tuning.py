@@ -32,6 +32,9 @@ MOST_RACES = 2
 CLOSE = 1.15
 """Another engine takes part in a race when its trial was at most so many times slower than the best one's."""
 
+SHARE_OF_BUDGET = 0.5
+"""Of the budget that is left and isn't kept for the confirmation, what races and their winners' trials may take."""
+
 FIRST_LAP_SECONDS = 0.4
 
 LAPS_PER_RUNNER = 3
@@ -64,8 +67,9 @@ class Tuning:
     def run(self) -> None:
         """Races options for the few candidates with which most is to be gained; winners get trials of their own."""
         started = self.budget.spent
+        until = started + SHARE_OF_BUDGET * (self.budget.left - self.search.reserve())
         for attempt in self.worth_tuning()[:MOST_TUNED]:
-            self._tune(attempt)
+            self._tune(attempt, until)
         self.seconds = self.budget.spent - started
 
     def worth_tuning(self) -> list[Attempt]:
@@ -110,12 +114,12 @@ class Tuning:
                     found[key] = ((right.engine, options), hoped)
         return list(found.values())
 
-    def _tune(self, best: Attempt) -> None:
+    def _tune(self, best: Attempt, until: float) -> None:
         for _ in range(MOST_RACES):
             choices = [choice for choice, _ in self._alternatives(best)]
             if not choices:
                 return
-            if self._seconds_needed(best, len(choices)) > self.budget.left - self.search.reserve():
+            if self.budget.spent + self._seconds_needed(best, len(choices)) > until:
                 self.search.findings.complete = False
                 return
             winner = self._race(best, choices)
