@@ -22,7 +22,7 @@ import numpy as np
 import paddle
 
 from autohybrid.runtime.chain_finder import Chain, Partly, some_turns, statements_of
-from autohybrid.runtime.chain_scope import held_by, is_plain
+from autohybrid.runtime.chain_scope import held_by, is_plain, is_pure
 from autohybrid.runtime.chain_source import Source, names_in, source_of, statement_lists
 from autohybrid.runtime.changes import counter
 from autohybrid.runtime.reach import saved, still
@@ -171,7 +171,9 @@ class _InChain(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         name = self._names.get(ast.unparse(node))
-        return ast.copy_location(ast.Name(id=name, ctx=ast.Load()), node) if name is not None else self.generic_visit(node)
+        return (
+            ast.copy_location(ast.Name(id=name, ctx=ast.Load()), node) if name is not None else self.generic_visit(node)
+        )
 
     def visit_If(self, node: ast.If) -> Any:
         truth = self._presumed.get(ast.unparse(node.test))
@@ -299,8 +301,8 @@ class ChainCall:
     def __call__(self, parent: Any, *inputs: Any) -> Any:
         if self._followed is None or self._chain.objects or not all(still(*each) for each in self._followed):
             self._followed = self.layers.follow(parent, self._chain)
-        if self.shared:
-            self.passed_by(SHARED)
+        if self.shared or not self._is_as_it_was_read(parent, inputs):
+            self.passed_by(SHARED if self.shared else OTHER_WAY)
             return self.eager(*inputs)
         if not self._aliases:
             return self.callee(*inputs)
@@ -312,6 +314,15 @@ class ChainCall:
             if self._hybrid_calls() != before:
                 return self.eager(*inputs)
         return outputs
+
+    def _is_as_it_was_read(self, parent: Any, inputs: Sequence[Any]) -> bool:
+        """Whether what is used of ``self`` is still of kinds that do nothing but compute."""
+        chain = self._chain
+        return (
+            self.takes(*inputs[len(chain.inputs) :])
+            and all([parent._sub_layers.get(name) is not None for name in chain.roots])
+            and all(is_pure(kept := getattr(parent, name, None)) or held_by(kept) is not None for name in chain.objects)
+        )
 
     def _hybrid_calls(self) -> int:
         return getattr(self.callee, "hybrid_calls", 0)

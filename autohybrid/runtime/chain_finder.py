@@ -24,6 +24,7 @@ from autohybrid.runtime.chain_source import (
     Source,
     guarded_lists,
     names_in,
+    needed_by,
     own_lists,
     read_in,
     source_of,
@@ -51,7 +52,6 @@ class Chain:
 
     Attributes:
         text: the statements, as a syntax tree prints them.
-        number: which one it is of the function's chains with this text.
         at: the number of the statement list, first and last statement behind: where it stands in the function.
         inputs: local names that it needs.
         attributes: what it reads of ``self`` besides sub-Layers: the name it goes by inside, and the expression.
@@ -70,7 +70,6 @@ class Chain:
     """
 
     text: str
-    number: int
     at: tuple[int, int, int]
     inputs: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
@@ -114,13 +113,17 @@ def find(layer: Any, function: str = "forward") -> Found:
     return _Finder(layer, source_of(type(layer), function)).found()
 
 
-def find_again(layer: Any, function: str, text: str) -> Chain | None:
-    """The chain with this text in a method of ``layer``; None where the source has no such statements any more.
+def find_again(layer: Any, function: str, text: str, line: int = 0) -> Chain | None:
+    """The chain with this text in a method of ``layer``, of several the one that begins nearest to ``line``.
+
+    Returns:
+        None where the source has no such statements any more.
 
     Raises:
         Refused: the function's source can't be worked with.
     """
-    return _Finder(layer, source_of(type(layer), function)).with_text(text)
+    found = _Finder(layer, source_of(type(layer), function)).with_text(text)
+    return min(found, key=lambda chain: abs(chain.place.line - line), default=None)
 
 
 def parts_of(
@@ -206,7 +209,6 @@ class _Finder:
         self._scope = Scope(source, layer)
         self._lists = list(statement_lists(self._definition))
         self._guarded = guarded_lists(self._definition)
-        self._texts: dict[str, int] = {}
 
     def found(self) -> Found:
         self._scope.check()
@@ -214,26 +216,21 @@ class _Finder:
         self._search(self._definition.body, found)
         return found
 
-    def with_text(self, text: str) -> Chain | None:
+    def with_text(self, text: str) -> list[Chain]:
         self._scope.check()
+        cut = _SOME_TURNS.search(text.partition("\n")[0])
+        turns = (int(cut[1]), int(cut[2])) if cut is not None else (0, 0)
+        found = []
         for number, statements in enumerate(self._lists):
             texts = [ast.unparse(each) for each in statements]
             for start in range(len(statements)):
                 for stop in range(start + 1, len(statements) + 1):
                     if "\n".join(texts[start:stop]) == text:
-                        return self._chain(number, start, stop)
-        return self._turns_with_text(text)
-
-    def _turns_with_text(self, text: str) -> Chain | None:
-        match = _SOME_TURNS.search(text.partition("\n")[0])
-        if match is None:
-            return None
-        first, last = int(match[1]), int(match[2])
-        for number, statements in enumerate(self._lists):
-            for index, each in enumerate(statements):
-                if isinstance(each, ast.For) and ast.unparse(some_turns(each, first, last)) == text:
-                    return self._chain(number, index, index + 1, (first, last))
-        return None
+                        found.append(self._chain(number, start, stop))
+                each = statements[start]
+                if cut is not None and isinstance(each, ast.For) and ast.unparse(some_turns(each, *turns)) == text:
+                    found.append(self._chain(number, start, start + 1, turns))
+        return [chain for chain in found if chain is not None]
 
     def parts(self, chain: Chain, keep: Sequence[bool], turns: Mapping[int, Sequence[bool]]) -> list[Chain]:
         self._scope.check()
@@ -263,9 +260,8 @@ class _Finder:
                         continue
             if stop < len(statements):
                 self._note_end(statements[stop], reading, found)
-                if not isinstance(statements[stop], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                    for inner in own_lists(statements[stop]):
-                        self._search(inner, found)
+                for inner in _lists_inside(statements[stop]):
+                    self._search(inner, found)
             start = stop + 1
 
     def _longest(self, statements: list[ast.stmt], start: int) -> tuple[int, Reading]:
@@ -331,7 +327,7 @@ class _Finder:
             return None
         returns = isinstance(statements[-1], ast.Return)
         before = self._surely_bound_before(number, start)
-        wanted = self._wanted_behind(number, statements, reading)
+        wanted = self._wanted_behind(number, start, stop)
         if turns is not None:
             wanted |= reading.needed
         outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
@@ -344,11 +340,8 @@ class _Finder:
         if any(name in reading.members for name in outputs) or reading.conditional & reading.bound:
             return None
         text = "\n".join(ast.unparse(each) for each in parted)
-        seen = self._texts.get(text, 0)
-        self._texts[text] = seen + 1
         return Chain(
             text=text,
-            number=seen,
             at=(number, start, stop),
             inputs=tuple(sorted(inputs)),
             attributes=tuple(sorted(reading.attributes.items())),
@@ -385,20 +378,30 @@ class _Finder:
         bound = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_stored(node)}
         return not bound & names_in(loop.iter) and not any(map(_breaks, loop.body))
 
-    def _wanted_behind(self, number: int, statements: list[ast.stmt], reading: Reading) -> set[str]:
+    def _wanted_behind(self, number: int, start: int, stop: int) -> set[str]:
         """Names that are read behind the chain, in a loop around it, or by a function that keeps them."""
-        end = (statements[-1].end_lineno, statements[-1].end_col_offset)
-        inside = {id(node) for each in statements for node in ast.walk(each)}
-        wanted: set[str] = set()
+
+        def walk(statements: list[ast.stmt]) -> set[str] | None:
+            if statements is self._lists[number]:
+                return needed_by(statements[stop:])
+            for index, each in enumerate(statements):
+                for below in _lists_inside(each):
+                    found = walk(below)
+                    if found is None:
+                        continue
+                    if isinstance(each, (ast.For, ast.While)):
+                        found |= needed_by([each])
+                    elif not isinstance(each, ast.If):
+                        found |= read_in(each, set())
+                    return found | needed_by(statements[index + 1 :])
+            return None
+
+        wanted = walk(self._definition.body) or set()
+        inside = {id(node) for each in self._lists[number][start:stop] for node in ast.walk(each)}
         for node in ast.walk(self._definition):
-            if isinstance(node, (ast.For, ast.While)):
-                if any(each is self._lists[number] for each in statement_lists(node)):
-                    wanted |= read_in(node, inside) | reading.needed
-            elif isinstance(node, ast.Name):
-                if (node.lineno, node.col_offset) >= end:
-                    wanted |= read_in(node, inside)
-            elif isinstance(node, _LATER) and node is not self._definition:
-                wanted |= read_in(node, inside)
+            # Those inside are in branches that the chain is without.
+            if isinstance(node, _LATER) and node is not self._definition and id(node) not in inside:
+                wanted |= read_in(node, set())
         return wanted
 
     def _bound_only_by(self, number: int, statements: list[ast.stmt], turns: tuple[int, int] | None) -> set[str]:
@@ -423,12 +426,11 @@ class _Finder:
             for index, each in enumerate(statements):
                 if statements is wanted and index == start:
                     return so_far
-                if not isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                    inner = so_far | (names_in(each.target) if isinstance(each, ast.For) else set())
-                    for below in own_lists(each):
-                        found = walk(below, inner)
-                        if found is not None:
-                            return found
+                inner = so_far | (names_in(each.target) if isinstance(each, ast.For) else set())
+                for below in _lists_inside(each):
+                    found = walk(below, inner)
+                    if found is not None:
+                        return found
                 so_far |= surely_bound(each)
             return None
 
@@ -437,6 +439,13 @@ class _Finder:
 
 _LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
 """What reads names when it is called or walked, wherever it stands."""
+
+
+def _lists_inside(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """The statement lists right inside a statement that belong to the same function."""
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield from own_lists(statement)
+
 
 _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
 
@@ -452,7 +461,9 @@ def _is_stored(node: ast.Name) -> bool:
 def _breaks(statement: ast.stmt) -> bool:
     if isinstance(statement, (ast.For, ast.While)):
         return any(map(_breaks, statement.orelse))
-    return isinstance(statement, ast.Break) or any(map(_breaks, [each for inner in own_lists(statement) for each in inner]))
+    return isinstance(statement, ast.Break) or any(
+        map(_breaks, [each for inner in own_lists(statement) for each in inner])
+    )
 
 
 def _stretches(keep: Sequence[bool]) -> Iterator[tuple[int, int]]:

@@ -122,7 +122,7 @@ class Reading:
         return {name: copy.copy(value) for name, value in vars(self).items() if name != "_scope"}
 
     def _back_to(self, before: dict[str, Any]) -> None:
-        vars(self).update(before)
+        vars(self).update({name: copy.copy(value) for name, value in before.items()})
 
     def _statement(self, node: ast.stmt, may_return: bool = False) -> bool:
         if isinstance(node, ast.Assign):
@@ -298,7 +298,11 @@ class Reading:
         if isinstance(node, ast.Call) and called == "zip":
             held = [turns for each in node.args if (turns := self.turns(each)) is not None]
             return [[layer for part in parts for layer in part] for parts in zip(*held)] if held else None  # noqa: B905
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("values", "items"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("values", "items")
+        ):
             return self.turns(node.func.value)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             inner = self.turns(node.value)

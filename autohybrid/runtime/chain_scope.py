@@ -35,7 +35,15 @@ _RANDOM = re.compile(
     r"|^(class_center_sample|fractional_max_pool\dd)$"
 )
 _NOT_PURE = frozenset(
-    {"create_parameter", "set_printoptions", "check_variable_and_dtype", "sdp_kernel", "increment", "empty", "empty_like"}
+    {
+        "create_parameter",
+        "set_printoptions",
+        "check_variable_and_dtype",
+        "sdp_kernel",
+        "increment",
+        "empty",
+        "empty_like",
+    }
 )
 
 

@@ -94,7 +94,7 @@ def site_of(layer: Any, planned: PlannedRegion) -> Site:
     """
     if planned.kind != "chain":
         return MethodSite(layer, planned.function)
-    chain = find_again(layer, planned.function, planned.code)
+    chain = find_again(layer, planned.function, planned.code, planned.source.line if planned.source else 0)
     if chain is None:
         raise Refused("the chain's statements aren't in the source any more")
     return ChainSite(layer, planned.function, chain)

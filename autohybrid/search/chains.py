@@ -65,7 +65,9 @@ class Chains:
         called = called_in_statements(whole.owner, whole.function, whole.chain)
         keep = [unfit.isdisjoint(map(id, layers)) for layers in called]
         turns = {
-            number: [all(unfit.isdisjoint(map(id, layer.sublayers(include_self=True))) for layer in turn) for turn in each]
+            number: [
+                all(unfit.isdisjoint(map(id, layer.sublayers(include_self=True))) for layer in turn) for turn in each
+            ]
             for number, each in turns_of_statements(whole.owner, whole.function, whole.chain).items()
         }
         found = parts_of(parent.owner, parent.function, whole.chain, keep, turns)
