@@ -64,8 +64,7 @@ class Confirmation:
 
     def _judged(self, placed: Sequence[Placed]) -> Confirmed:
         for _ in range(ROUNDS_TO_PROVE):
-            for call in self.root.kept:
-                _answer(self.root.layer, call)
+            call_kept(self.root)
             if all(place.region.hybrid_calls for place in placed):
                 break
         regions = [place.region for place in placed]
@@ -115,6 +114,12 @@ class Confirmation:
             patience=PATIENCE * self.measuring_seconds,
             fewest=FEWEST_PAIRS,
         )
+
+
+def call_kept(root: RootProfile) -> None:
+    """Makes each kept call of a root once."""
+    for call in root.kept:
+        _answer(root.layer, call)
 
 
 def root_call(root: RootProfile, *, wall_clock: bool = False) -> Callable[[], float]:

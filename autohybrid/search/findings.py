@@ -11,9 +11,6 @@ from autohybrid.device import clock
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Outcome
 
-CREDIT_OF_GUARDED = 0.97
-"""A conversion whose Python values must stay what they were loses against one that saves about as much without."""
-
 CREDIT_OF_WINNERS = 0.9
 """What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
 
@@ -62,12 +59,14 @@ class Attempt:
         return isinstance(self.outcome, Converted) and (self.outcome.samples.comparison().verdict(min_gain) == "faster")
 
     @property
+    def guarded(self) -> bool:
+        """Whether it holds for one way through the function only."""
+        return isinstance(self.outcome, Converted) and self.outcome.guarded
+
+    @property
     def saving(self) -> float:
-        """The share of the root's time that it saves; a little less where it holds for one way through it only."""
-        if not isinstance(self.outcome, Converted):
-            return 0.0
-        saved = self.candidate.share * (1.0 - 1.0 / self.speedup)
-        return CREDIT_OF_GUARDED * saved if self.outcome.guarded else saved
+        """The share of the root's time that it saves."""
+        return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from autohybrid import plan
-from autohybrid.isolation import Finished, Isolation
+from autohybrid import plan, stats
+from autohybrid.isolation import Finished, Isolation, Result
 from autohybrid.observe.profile import RootProfile
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
+from autohybrid.search.contest import Contest, Contested
 from autohybrid.search.findings import Attempt, Budget, Progress
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
@@ -25,6 +26,15 @@ from autohybrid.search.search import (
     PROCESSES_IF_CLOSE,
     Search,
 )
+
+LEAST_CONTRIBUTION = 1.01
+"""A region without which the root would be slower by less than this, and perhaps not at all, is left out again."""
+
+MOST_LEFT_OUT = 8
+"""Groups of alike regions whose contribution is measured: those that were to save least."""
+
+CLOSE_ENOUGH = 0.85
+"""A set without guarded conversions is measured against one with them if it promises this part of its saving."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +54,7 @@ class Prover:
         dropped: dict[str, str] = {}
         last: plan.Confirmation | None = None
         while True:
-            chosen = self.search.chosen(self.root, without=list(dropped))
+            chosen = self._less_guarded(self.search.chosen(self.root, without=list(dropped)), list(dropped))
             if not chosen:
                 return Proven(regions=[], confirmation=last, dropped=dropped)
             if dropped and self.budget.left <= 0.0:
@@ -56,27 +66,110 @@ class Prover:
             )
             verdict = self._confirmation(regions)
             last = verdict.confirmation or last
+            idlers = self.without_idlers(chosen) if verdict.holds else {}
+            if idlers:
+                dropped |= idlers
+                continue
             if verdict.holds:
                 return Proven(
                     regions=regions, confirmation=verdict.confirmation, dropped=dropped, attempts=tuple(chosen)
                 )
-            # What is known to be at fault goes; else what contributes least.
-            guilty = list(verdict.guilty) or [min(chosen, key=lambda each: each.saving).candidate.name]
-            if verdict.all_guilty:
-                guilty = [each.candidate.name for each in chosen]
+            guilty = self._guilty(chosen, verdict)
             # Options that don't hold up on the whole cost a region its options first, and only then its place.
             demoted = [each for each in chosen if each.candidate.name in guilty and self.search.findings.demote(each)]
-            for path in [] if demoted else guilty:
-                dropped[path] = verdict.why
+            if not demoted:
+                dropped |= guilty
 
-    def _confirmation(self, regions: Sequence[plan.Region]) -> _Verdict:
-        work = Confirmation(
+    def _guilty(self, chosen: Sequence[Attempt], verdict: _Verdict) -> dict[str, str]:
+        """The names of what has to go, each with the reason."""
+        if verdict.all_guilty:
+            return {each.candidate.name: verdict.why for each in chosen}
+        if verdict.guilty:
+            return dict.fromkeys(verdict.guilty, verdict.why)
+        groups = self._groups(chosen)
+        if verdict.differs:
+            found = self._at_fault(chosen, groups)
+            return {each.candidate.name: verdict.why for each in found or groups[0]}
+        if len(groups) == 1:
+            return {each.candidate.name: verdict.why for each in chosen}
+        measured = [(self._contribution(chosen, group), group) for group in groups[:MOST_LEFT_OUT]]
+        found_ratio, least = min(measured, key=lambda each: each[0].speedup if each[0] else 0.0)
+        return {each.candidate.name: f"{verdict.why}; {_contributed(found_ratio)}" for each in least}
+
+    def _groups(self, chosen: Sequence[Attempt]) -> list[list[Attempt]]:
+        """Regions that one trial stands for, together; those that were to save least first."""
+        groups: dict[tuple[str, str, str], list[Attempt]] = {}
+        for each in chosen:
+            groups.setdefault((each.measured_on, each.engine, str(each.options)), []).append(each)
+        return sorted(groups.values(), key=lambda group: sum(each.saving for each in group))
+
+    def _at_fault(self, chosen: Sequence[Attempt], groups: Sequence[list[Attempt]]) -> list[Attempt]:
+        """The group without which the root answers as eager does; empty when no single one is at fault."""
+        for group in groups if len(groups) > 1 else ():
+            rest = [region_of(each) for each in chosen if each not in group]
+            result = self._in_a_child(self._confirmation_of(rest, seconds=0.0).conduct, rest)
+            if isinstance(result, Finished) and not msgspec.convert(result.value, Confirmed).problem:
+                return group
+        return []
+
+    def without_idlers(self, chosen: Sequence[Attempt]) -> dict[str, str]:
+        """What contributes nothing to a set that holds: names with the reason."""
+        found: dict[str, str] = {}
+        groups = self._groups(chosen)
+        for group in groups[:MOST_LEFT_OUT] if len(groups) > 1 else ():
+            if self.budget.left <= 0.0:
+                break
+            contribution = self._contribution(chosen, group)
+            if contribution is not None and contribution.low <= 1.0 and contribution.speedup < LEAST_CONTRIBUTION:
+                found |= {each.candidate.name: _contributed(contribution) for each in group}
+        return found
+
+    def _contribution(self, chosen: Sequence[Attempt], group: Sequence[Attempt]) -> stats.Comparison | None:
+        """How much faster the root is with all of ``chosen`` than without ``group``; None when that can't be told."""
+        rest = [each for each in chosen if each not in group]
+        return self._contest(chosen, rest)
+
+    def _contest(self, one: Sequence[Attempt], other: Sequence[Attempt]) -> stats.Comparison | None:
+        regions = [region_of(each) for each in one], [region_of(each) for each in other]
+        contest = Contest(
+            root=self.root,
+            one=regions[0],
+            other=regions[1],
+            tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
+            least_difference=LEAST_CONTRIBUTION,
+            measuring_seconds=MEASURING_SECONDS,
+        )
+        result = self._in_a_child(contest.conduct, [*regions[0], *regions[1]])
+        if not isinstance(result, Finished):
+            return None
+        found = msgspec.convert(result.value, Contested)
+        return None if found.idle or not found.samples.eager else found.samples.comparison()
+
+    def _in_a_child(self, work: Callable[[], Any], regions: Sequence[plan.Region]) -> Result:
+        return self.isolation.run(work, seconds=_confirmation_limit(self.root, regions), memory=self.memory)
+
+    def _less_guarded(self, chosen: list[Attempt], dropped: Sequence[str]) -> list[Attempt]:
+        """Instead of a conversion that holds for one way through a forward only, one without, if it does as well."""
+        guarded = [each.candidate.name for each in chosen if each.guarded]
+        if not guarded or self.budget.left <= 0.0:
+            return chosen
+        other = self.search.chosen(self.root, without=[*dropped, *guarded])
+        if sum(each.saving for each in other) < CLOSE_ENOUGH * sum(each.saving for each in chosen):
+            return chosen
+        found = self._contest(other, chosen)
+        return other if found is not None and found.high >= 1.0 / LEAST_CONTRIBUTION else chosen
+
+    def _confirmation_of(self, regions: Sequence[plan.Region], seconds: float) -> Confirmation:
+        return Confirmation(
             root=self.root,
             regions=regions,
             tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
             min_gain=self.options.min_gain,
-            measuring_seconds=MEASURING_SECONDS,
+            measuring_seconds=seconds,
         )
+
+    def _confirmation(self, regions: Sequence[plan.Region]) -> _Verdict:
+        work = self._confirmation_of(regions, MEASURING_SECONDS)
         processes: list[plan.Samples] = []
         equality: plan.Equality | None = None
         wanted = 1
@@ -88,9 +181,7 @@ class Prover:
                 return _Verdict(
                     confirmation=confirmation, all_guilty=True, why="the budget ended before its gain was confirmed"
                 )
-            result = self.isolation.run(
-                work.conduct, seconds=_confirmation_limit(self.root, regions), memory=self.memory
-            )
+            result = self._in_a_child(work.conduct, regions)
             if not isinstance(result, Finished):
                 return _Verdict(
                     confirmation=None, all_guilty=True, why=f"confirming it together ended with: {_shown(result)}"
@@ -101,7 +192,7 @@ class Prover:
                     confirmation=None, guilty=tuple(found.idle), why=f"stayed eager ({next(iter(found.idle.values()))})"
                 )
             if found.problem:
-                return _Verdict(confirmation=None, why=f"the root's answer differs: {found.problem}")
+                return _Verdict(confirmation=None, differs=True, why=f"the root's answer differs: {found.problem}")
             processes.append(found.samples)
             equality = _worse(equality, found.equality)
             confirmation = plan.Confirmation(
@@ -133,6 +224,7 @@ class _Verdict:
     holds: bool = False
     guilty: tuple[str, ...] = ()
     all_guilty: bool = False
+    differs: bool = False
     why: str = ""
 
 
@@ -141,6 +233,12 @@ def _confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> fl
     conversions = sum(region.conversion_seconds for region in regions)
     calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
     return 3.0 * (conversions + calls + MEASURING_SECONDS) + 10.0
+
+
+def _contributed(found: stats.Comparison | None) -> str:
+    if found is None:
+        return "what it contributes could not be measured"
+    return f"with it the whole is {found.speedup:.3f}x as fast (certain: {found.low:.3f}x to {found.high:.3f}x)"
 
 
 def _worse(one: plan.Equality | None, other: plan.Equality) -> plan.Equality:

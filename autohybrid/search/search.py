@@ -202,7 +202,7 @@ class Search:
 
     def _is_guarded(self, candidate: Candidate) -> bool:
         best = self.findings.best_attempt(candidate)
-        return best is not None and isinstance(best.outcome, Converted) and best.outcome.guarded
+        return best is not None and best.guarded
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
         best = self.findings.best_attempt(candidate)
