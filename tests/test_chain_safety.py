@@ -127,12 +127,14 @@ class WalksASubclass(Stack):
         return x
 
 
-def reversed(layers: Any) -> Any:  # noqa: A001 - it hides the builtin from the models below
+def reversed(layers: Any) -> Any:
     print("reversed")
     return list(layers)[::-1]
 
 
 class HiddenBuiltin(Stack):
+    """Calls the function above, not the builtin."""
+
     def forward(self, x: Any) -> Any:
         for block in reversed(self.blocks):
             x = block(x)
@@ -204,7 +206,7 @@ class ReadsWhatAMemberLeft(Stack):
 
 class TwoNamesOfAList(Stack):
     def forward(self, x: Any) -> Any:
-        found = []
+        found: list[Any] = []
         other = found
         x = self.before(x)
         found.append(x)
@@ -764,7 +766,7 @@ def test_a_decorated_forward_is_refused_also_where_it_was_decorated_later() -> N
             return self.after(self.before(x))
 
     Later.forward = paddle.no_grad()(Later.forward)  # type: ignore[method-assign]
-    with pytest.raises(Refused, match="decorated|plain method"):
+    with pytest.raises(Refused, match="decorated"):
         find(Later())
 
 
@@ -773,7 +775,12 @@ def test_a_chain_site_says_what_it_replaces() -> None:
     (one, _) = find(model).chains
     site = ChainSite(model, "forward", one)
     heard: list[Any] = []
-    site.put(lambda x: heard.append(x) or site.eager(x))
+
+    def listening(x: Any) -> Any:
+        heard.append(x)
+        return site.eager(x)
+
+    site.put(listening)
     assert alike(model(X), Twins.forward(model, X))
     assert [each is X for each in heard] == [True]
     site.lift()

@@ -320,7 +320,7 @@ class ChainCall:
         chain = self._chain
         return (
             self.takes(*inputs[len(chain.inputs) :])
-            and all([parent._sub_layers.get(name) is not None for name in chain.roots])
+            and None not in map(parent._sub_layers.get, chain.roots)
             and all(is_pure(kept := getattr(parent, name, None)) or held_by(kept) is not None for name in chain.objects)
         )
 
@@ -345,9 +345,9 @@ class ChainCall:
     def __deepcopy__(self, memo: dict[int, Any]) -> ChainCall:
         made = copy.copy(self)
         made._followed = None
-        made.layers, made.eager, made.callee = [
-            copy.deepcopy(each, memo) for each in (self.layers, self.eager, self.callee)
-        ]
+        made.layers = copy.deepcopy(self.layers, memo)
+        made.eager = copy.deepcopy(self.eager, memo)
+        made.callee = copy.deepcopy(self.callee, memo)
         return made
 
 

@@ -75,8 +75,8 @@ def _reasons(region: RegionStatus) -> str:
 
 def status(model: Any) -> Status:
     """What the regions in ``model`` have done so far."""
-    regions = [_status_of(region) for region in regions_of(model)]
-    return Status(tuple([*regions, *map(_status_of_unplaced, unplaced_in(model))]))
+    placed, unplaced = map(_status_of, regions_of(model)), map(_status_of_unplaced, unplaced_in(model))
+    return Status((*placed, *unplaced))
 
 
 def _status_of_unplaced(found: Unplaced) -> RegionStatus:
