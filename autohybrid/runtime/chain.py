@@ -164,7 +164,7 @@ class _InChain(ast.NodeTransformer):
 
     def __init__(self, chain: Chain) -> None:
         self._names = {expression: name for name, expression in chain.attributes}
-        self._presumed = dict(chain.presumed)
+        self._presumed = {test: truth for test, truth, _ in chain.presumed}
 
     def changed(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         return self.visit(ast.Module(body=list(statements), type_ignores=[])).body  # type: ignore[no-any-return]
@@ -256,7 +256,7 @@ def _call(self_name: str, chain: Chain, number: int, statements: list[ast.stmt])
     lines = [f"return {point}({given})" if chain.returns else f"{targets} = {point}({given})"]
     lines += [f"if {new} is not ...: {name} = {new}" for name, new in held.items()]
     made = _parsed("\n".join(lines), statements[0])
-    conditions = [f"({test})" if truth else f"not ({test})" for test, truth in chain.presumed]
+    conditions = [f"({decides})" if truth else f"not ({decides})" for _, truth, decides in chain.presumed]
     if chain.looked_at:
         conditions.append(f"{point}.takes({', '.join(chain.looked_at)})")
     return [_guarded(" and ".join(conditions), made, number, statements)] if conditions else made

@@ -64,7 +64,8 @@ class Chain:
         place: where it begins.
         looked_at: those of ``inputs`` that it does something with, beside handing them to sub-Layers.
         aliases: those of ``outputs`` that may be what something else is a name of, too.
-        presumed: conditions, and what they must be: the chain holds that branch alone.
+        presumed: conditions, what they are where the chain stands, and what must be so for that: the chain holds that
+            branch alone.
         turns: for some turns of a loop, the first one and the one behind the last.
         partly: containers among ``roots`` and below them of which it uses only some Layers.
     """
@@ -82,7 +83,7 @@ class Chain:
     place: Place
     looked_at: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    presumed: tuple[tuple[str, bool], ...] = ()
+    presumed: tuple[tuple[str, bool, str], ...] = ()
     turns: tuple[int, int] | None = None
     partly: tuple[Partly, ...] = ()
 
@@ -354,7 +355,7 @@ class _Finder:
             place=self._place(statements[0]),
             looked_at=tuple(sorted(reading.looked_at & inputs)),
             aliases=tuple([name for name in outputs if name in reading.aliases]),
-            presumed=tuple(sorted(reading.presumed.items())),
+            presumed=tuple(sorted((test, *decided) for test, decided in reading.presumed.items())),
             turns=turns,
             partly=tuple([part for root in sorted(reading.roots) for part in self._partly((root,), reading.used)]),
         )

@@ -6,6 +6,7 @@ import ast
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import paddle
@@ -83,8 +84,8 @@ class Reading:
         objects: attributes of ``self`` that are used as they are: functions of Paddle's, Python containers of Layers.
         calls: calls of sub-Layers; two for a call in a loop over several.
         called: the sub-Layers that they may be calls of, by ``id``; ``used`` also those whose attributes it reads.
-        presumed: conditions, as text, with what they must be for the branch that the chain holds.
-        conditional: local names that those read.
+        presumed: conditions, as text, with what they are where the chain holds, and what must be so for that.
+        conditional: local names that the latter read.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -106,7 +107,7 @@ class Reading:
         self.calls = 0
         self.called: dict[int, Any] = {}
         self.used: set[int] = set()
-        self.presumed: dict[str, bool] = {}
+        self.presumed: dict[str, tuple[bool, str]] = {}
         self.conditional: set[str] = set()
 
     def takes(self, statement: ast.stmt, may_return: bool = False) -> bool:
@@ -155,18 +156,29 @@ class Reading:
         read = self._now()
         self._back_to(before)
         # One branch alone may do: the chain is for calls that take it.
-        if self._is_fixed(node.test):
-            for truth, branch in ((False, node.orelse), (True, node.body)):
-                if self.presumed.get(ast.unparse(node.test), truth) != truth:
-                    continue
-                self.presumed[ast.unparse(node.test)] = truth
-                self.conditional |= names_in(node.test) - {self._scope.self_name}
-                if all(self._statement(each) for each in branch):
-                    return True
-                self._back_to(before)
+        text = ast.unparse(node.test)
+        for truth, branch in ((False, node.orelse), (True, node.body)):
+            decides = self._deciding(node.test, truth)
+            if decides is None or self.presumed.get(text, (truth, ""))[0] != truth:
+                continue
+            self.presumed[text] = (truth, ast.unparse(decides))
+            self.conditional |= names_in(decides) - {self._scope.self_name}
+            if all(self._statement(each) for each in branch):
+                return True
+            self._back_to(before)
         if self.lenient:
             self._back_to(read)
         return False
+
+    def _deciding(self, node: ast.expr, truth: bool) -> ast.expr | None:
+        """What of a condition, being ``truth``, makes it ``truth``, and can be asked before the chain."""
+        if self._is_fixed(node):
+            return node
+        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or if truth else ast.And):
+            # What comes later isn't looked at then.
+            first = list(takewhile(self._is_fixed, node.values))
+            return ast.BoolOp(op=node.op, values=first) if len(first) > 1 else (first or [None])[0]
+        return None
 
     def _is_fixed(self, node: ast.expr) -> bool:
         """Whether a condition can be asked before the chain: nothing in it fails, is computed, or is a sub-Layer's."""
