@@ -184,14 +184,11 @@ class Search:
         if whole.chain is None or id(whole) in self.findings.passed or self.findings.best_attempt(whole):
             return
         candidates = [each for each in self.findings.candidates if each.root is whole.root]
-        keep = []
-        for members in self._chains.members_by_statement(whole, candidates):
-            for member in members:
-                if self._budget.left <= self.reserve():
-                    return
-                self.consider(member)
-            keep.append(all(self._may_be_in_a_chain(member) for member in members))
-        for part in self._chains.parts(whole, keep, candidates):
+        for member in self._chains.members(whole, candidates):
+            if self._budget.left <= self.reserve():
+                return
+            self.consider(member)
+        for part in self._chains.parts(whole, self._may_be_in_a_chain, candidates):
             self.findings.candidates.append(part)
             self._alike[id(part)] = [part]
             if self._budget.left > self.reserve():
