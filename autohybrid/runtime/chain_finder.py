@@ -336,6 +336,8 @@ class _Finder:
         inputs = reading.needed - self._bound_only_by(number, statements, turns)
         perhaps = [name for name in outputs if name not in reading.surely]
         inputs |= before.intersection(perhaps)
+        if reading.needed.difference(inputs) & set(perhaps):
+            return None  # whether it is bound matters inside, too
         if not inputs | reading.conditional <= before or (not outputs and not returns):
             return None
         if any(name in reading.members for name in outputs) or reading.conditional & reading.bound:

@@ -177,7 +177,9 @@ class Reading:
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or if truth else ast.And):
             # What comes later isn't looked at then.
             first = list(takewhile(self._is_fixed, node.values))
-            return ast.BoolOp(op=node.op, values=first) if len(first) > 1 else (first or [None])[0]
+            if len(first) > 1:
+                return ast.BoolOp(op=node.op, values=first)
+            return first[0] if first else None
         return None
 
     def _is_fixed(self, node: ast.expr) -> bool:

@@ -135,7 +135,7 @@ def needed_by(statements: Sequence[ast.stmt], bound: frozenset[str] = frozenset(
             needed |= read_in(each.iter, set()) - bound
             # Names in a target that isn't a plain name are read.
             needed |= read_in(each.target, set()) - bound
-            needed |= needed_by(each.body, bound | _stored_in(each.target)) | needed_by(each.orelse, bound)
+            needed |= needed_by(each.body, bound | stored_in(each.target)) | needed_by(each.orelse, bound)
         elif isinstance(each, (ast.If, ast.While)):
             needed |= read_in(each.test, set()) - bound
             needed |= needed_by(each.body, bound) | needed_by(each.orelse, bound)
@@ -147,8 +147,25 @@ def needed_by(statements: Sequence[ast.stmt], bound: frozenset[str] = frozenset(
     return needed
 
 
-def _stored_in(target: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+def stored_in_body(definition: ast.FunctionDef) -> set[str]:
+    """Names that a function's own statements bind."""
+    return set().union(*map(stored_in, definition.body))
+
+
+_OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def stored_in(tree: ast.AST) -> set[str]:
+    """Names that are bound somewhere in a tree, those in scopes of their own left out."""
+    if isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {tree.name}
+    if isinstance(tree, ast.Name):
+        return {tree.id} if isinstance(tree.ctx, ast.Store) else set()
+    if isinstance(tree, ast.alias):
+        return {(tree.asname or tree.name).partition(".")[0]}
+    if isinstance(tree, _OWN_SCOPE):
+        return set()
+    return set().union(*map(stored_in, ast.iter_child_nodes(tree)))
 
 
 def names_in(target: ast.AST) -> set[str]:
