@@ -70,8 +70,9 @@ class ReadLater(Stack):
         print("between")
         x = self.before(x)
         x = self.blocks[0](x)
+        y = self.blocks[1](x)
         print("behind")
-        return sum(shifted)
+        return sum(shifted), y
 
 
 class OwnContainer(nn.Layer):  # type: ignore[misc]
@@ -259,6 +260,40 @@ class LoopedAround(Stack):
         return x + extra
 
 
+class ReadInTheNextTurn(Stack):
+    """What is bound at the end of a turn, and read at the beginning of the next only."""
+
+    def forward(self, x: Any) -> Any:
+        total = carried = x
+        for turn in range(3):
+            total = total + carried
+            print(turn)
+            carried = self.before(carried)
+            last = self.blocks[0](carried)
+        return total + last
+
+
+class AddedTo(Stack):
+    """What is read behind by being added to."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.before(x)
+        y = self.blocks[0](x)
+        print("between")
+        x += 1
+        return x * y
+
+
+class LoopVariableKept(Stack):
+    """A Layer's name that is used behind the loop."""
+
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        print("behind")
+        return block(x)
+
+
 class Walked(Stack):
     """An iterator can be walked once."""
 
@@ -314,6 +349,9 @@ SEEN: list[tuple[Callable[[], Any], Callable[[], list[tuple[Any, ...]]]]] = [
     (GivenListChanged, lambda: [(X, [X])]),
     (Applied, lambda: [(X, _printing)]),
     (LoopedAround, lambda: [(X,)]),
+    (ReadInTheNextTurn, lambda: [(X,)]),
+    (AddedTo, lambda: [(X,)]),
+    (LoopVariableKept, lambda: [(X,)]),
     (Walked, lambda: [(X, iter([1.0, 2.0, 3.0, 4.0])), (X, [1.0, 2.0, 3.0, 4.0])]),
     (BreaksByValue, lambda: [(X,), (X * 3,), (X - 1,), (X + 1,)]),
     (BranchesByValue, lambda: [(X,), (X * 3,), (X - 1,), (X + 1,)]),
@@ -410,6 +448,10 @@ class Enumerated(Stack):
         return self.after(x) + scaled, index
 
 
+def test_a_chain_does_not_hand_out_layers() -> None:
+    assert not find(LoopVariableKept()).chains
+
+
 FIT = [True, True, True, False, True, True]
 
 
@@ -465,6 +507,25 @@ def test_a_member_that_is_left_out_may_do_what_it_likes(put: Put) -> None:
         for _ in range(5):
             assert alike(model(X), Enumerated.forward(model, X))
     assert [region.hybrid_calls for region in regions] == [9, 7]
+
+
+class FromTheEnd(Stack):
+    def forward(self, x: Any) -> Any:
+        x = self.blocks[-1](x)
+        return self.blocks[-2](x)
+
+
+def test_what_is_counted_from_the_end_is_counted_anew(put: Put) -> None:
+    model = FromTheEnd()
+    (place,) = put(model)
+    assert place.chain is not None
+    assert [part.unused for part in place.chain.partly] == [{"0", "1"}]
+    with paddle.no_grad():
+        for _ in range(2):
+            for _ in range(4):
+                assert alike(model(X), FromTheEnd.forward(model, X))
+            del model.blocks[-1]
+    assert place.region.hybrid_calls == 4
 
 
 class PartedOnce(Walked):
