@@ -21,7 +21,8 @@ from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
-from autohybrid.search.prove import Proven, Prover
+from autohybrid.search.proofs import Proven
+from autohybrid.search.prove import Prover
 from autohybrid.search.search import Search
 from autohybrid.search.trial import Trial
 

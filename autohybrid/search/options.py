@@ -35,6 +35,7 @@ class Options:
             for this process; None for as many as eager uses. More threads may serve eager, too: the plan says how much.
         precisions: ``"bfloat16"``, ``"float16"``: what conversions may compute with besides float32. Their answers
             have a wider tolerance, see :data:`autohybrid.runtime.equality.LOWER_PRECISIONS`.
+        fresh: try everything anew, also what an earlier search for the same has tried.
         reproductions: a directory for the scripts that show each failed conversion alone, for
             :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
 
@@ -55,6 +56,7 @@ class Options:
     dry_run: bool = False
     threads: int | Literal["auto"] | None = None
     precisions: tuple[str, ...] = ()
+    fresh: bool = False
     reproductions: str | None = None
 
     def __post_init__(self) -> None:
