@@ -141,7 +141,7 @@ def _members(session: int) -> list[int]:
 
 
 def interrupted(bench: Bench, times: int, draw: random.Random) -> list[Ending]:
-    """A complete run first, in a cache of its own, for its length; then ``times`` interruptions; then one to the end."""
+    """A complete run first, in a cache of its own, for its length; ``times`` interruptions; then one to the end."""
     with tempfile.TemporaryDirectory() as aside:
         whole = Bench(directory=Path(aside), command=bench.command, options=bench.options).run().seconds
     print(f"uninterrupted: {whole:.1f} s", file=sys.stderr, flush=True)
