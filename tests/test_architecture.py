@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("stats", "device", "structure"),
+    ("stats", "device", "structure", "sizes"),
     ("plan", "store"),
     ("engines", "report", "isolation", "roots"),
     ("observe", "runtime"),

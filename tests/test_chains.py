@@ -6,7 +6,7 @@ import copy
 import inspect
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 from answers import alike
+from chained import WIDTH, Block, Put, Stack, X
 from fakes import Honest
 from paddle import nn
 
@@ -21,37 +22,9 @@ import autohybrid
 from autohybrid import engines
 from autohybrid.runtime.attach import Placed, placed_in
 from autohybrid.runtime.chain import Rewritten
-from autohybrid.runtime.chain_finder import Chain, find, find_again, parts_of
+from autohybrid.runtime.chain_finder import find, find_again, parts_of
 from autohybrid.runtime.chain_source import Refused
-from autohybrid.runtime.equality import Tolerance
-from autohybrid.runtime.policies import Policies
-from autohybrid.runtime.region import Region
 from autohybrid.runtime.sites import ChainSite
-from autohybrid.runtime.variant import Recipe
-
-WIDTH = 4
-X = paddle.linspace(-1.0, 1.0, 2 * WIDTH).reshape([2, WIDTH])
-
-
-class Block(nn.Layer):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Any, y: Any = None, scale: float = 1.0) -> Any:
-        x = x + F.silu(self.linear(x)) * scale
-        return x if y is None else (x, y + x)
-
-
-class Stack(nn.Layer):  # type: ignore[misc]
-    """Blocks and ends, used in a different way by each subclass."""
-
-    def __init__(self, depth: int = 4) -> None:
-        super().__init__()
-        paddle.seed(depth)
-        self.blocks = nn.LayerList([Block() for _ in range(depth)])
-        self.before, self.after = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
-        self.eval()
 
 
 class Looped(Stack):
@@ -255,43 +228,6 @@ CONVERTED: list[tuple[Callable[[], Any], list[tuple[Any, ...]]]] = [
 ]
 
 
-class Put:
-    """Puts a region at each chain of a model, and takes all out again."""
-
-    def __init__(self) -> None:
-        self._models: list[Any] = []
-
-    def __call__(self, model: Any, engine: Any = None) -> list[Placed]:
-        self._models.append(model)
-        for chain in find(model).chains:
-            self.at(model, chain, engine or Honest())
-        return placed_in(model)
-
-    def at(self, model: Any, chain: Chain, engine: Any) -> Region:
-        site = ChainSite(model, "forward", chain)
-        region = Region(
-            path=chain.text,
-            recipe=Recipe(
-                layer=site.layer, function=site.eager, engine=engine, options={}, tolerance=Tolerance(), proofs=2
-            ),
-            admitted=None,
-            policies=Policies(on_miss="convert", isolation="none"),
-        )
-        site.put(region)
-        return region
-
-    def close(self) -> None:
-        for model in self._models:
-            autohybrid.restore(model)
-
-
-@pytest.fixture
-def put() -> Iterator[Put]:
-    made = Put()
-    yield made
-    made.close()
-
-
 def _hybrid(places: list[Placed]) -> list[int]:
     return [place.region.hybrid_calls for place in places]
 
@@ -491,11 +427,12 @@ def test_a_traceback_shows_the_files_and_lines_of_the_users_code(put: Put) -> No
         model(paddle.ones([2, WIDTH + 1]))
     frames = traceback.extract_tb(raised.value.__traceback__)
     shown = [frame for frame in frames if frame.filename == __file__]
-    assert {"forward"} <= {frame.name for frame in shown}
-    chain = next(
-        frame for frame in frames if frame.filename.startswith("<chain of Looped.forward in test_chains.py line")
-    )
-    assert chain.line == "x = block(x)"
+    lines, first = inspect.getsourcelines(Looped.forward)
+    assert [frame.line for frame in shown if frame.name.startswith("forward")] == [
+        "for block in self.blocks:",
+        "x = block(x)",
+    ]
+    assert [frame.lineno for frame in shown if frame.name == "forward_chain"] == [first + len(lines) - 2]
 
 
 def test_the_source_of_a_rewritten_forward_is_the_users(put: Put) -> None:

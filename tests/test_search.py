@@ -437,6 +437,63 @@ def test_what_dies_when_it_is_confirmed_is_dropped_and_the_next_best_set_confirm
     assert set(found.dropped) == {"(root)", "a", "b"}
 
 
+# The choice within limits.
+
+
+def _costing(speedup: float, seconds: float, memory: int) -> Finished:
+    outcome = msgspec.convert(_converted(speedup).value, Outcome)
+    assert isinstance(outcome, Converted)
+    return _finished(msgspec.structs.replace(outcome, conversion_seconds=seconds, extra_memory=memory))
+
+
+COSTLY = {"": [_costing(4.0, 9.0, 900)], "a": [_costing(3.0, 2.0, 300)], "b": [_costing(3.0, 1.0, 500)]}
+
+
+def _chosen_paths(made: Bench) -> list[str]:
+    made.search.run()
+    return [attempt.candidate.path for attempt in made.search.chosen(made.root)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "chosen"),
+    [
+        ({}, [""]),
+        ({"memory_budget": 899}, ["a", "b"]),
+        ({"convert_budget": 2.5}, ["a"]),
+        ({"convert_budget": 2.5, "memory_budget": 400}, ["a"]),
+        ({"memory_budget": 100}, []),
+    ],
+)
+def test_what_is_chosen_stays_within_its_limits(limits: dict[str, Any], chosen: list[str], bench: MakeBench) -> None:
+    assert _chosen_paths(bench(COSTLY, **limits)) == chosen
+
+
+def test_the_next_step_of_a_limit_is_told(bench: MakeBench) -> None:
+    made = bench(COSTLY, convert_budget=2.5)
+    _chosen_paths(made)
+    (told,) = made.search.choice.next_steps()
+    assert told == "Conversion budget: 2.5 s; with 3.0 an estimated 16.7 % more of the time would be saved."
+    made = bench(COSTLY, convert_budget=100.0)
+    _chosen_paths(made)
+    assert made.search.choice.next_steps() == ["Conversion budget: 100.0 s; more would buy nothing."]
+
+
+def test_roots_share_the_limits(bench: MakeBench) -> None:
+    other = _root({"": 1.0}, seconds=0.5)
+    made = bench({"": [_costing(4.0, 3.0, 10)]}, more_roots=(other,), convert_budget=4.0)
+    made.search.run()
+    first = made.search.chosen(made.root)
+    assert len(first) == 1, "the root with more of the time"
+    made.search.choice.settle(made.root, first)
+    assert made.search.chosen(other) == []
+
+
+def test_by_the_scripts_objective_a_conversion_must_pay_within_the_run(bench: MakeBench) -> None:
+    # A second of the root's time in all; half of it saved for 0.4 s of conversion pays, for 0.6 s it doesn't.
+    assert _chosen_paths(bench({"": [_costing(2.0, 0.4, 0)]}, objective="script")) == [""]
+    assert _chosen_paths(bench({"": [_costing(2.0, 0.6, 0)]}, objective="script")) == []
+
+
 # Samples, taken in turn.
 
 

@@ -17,6 +17,7 @@ from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_comm
 from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
+from autohybrid.sizes import parsed_size
 
 MOST_RESTARTS = 50
 
@@ -61,6 +62,21 @@ MOST_RESTARTS = 50
     metavar="NAME",
     help="Allow bfloat16 or float16 besides float32, with a wider tolerance; repeatable.",
 )
+@click.option(
+    "--memory-budget", metavar="SIZE", help="What all regions may hold beyond eager, as 500MB or 2GiB.  [default: any]"
+)
+@click.option(
+    "--convert-budget", type=float, metavar="S", help="Seconds that all conversions may take at start.  [default: any]"
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["steady", "script"]),
+    default="steady",
+    show_default=True,
+    metavar="NAME",
+    help="steady or script: choose by the time of a call once converted, or by what such a run saves, conversions "
+    "included.",
+)
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
 @click.option("--fresh", is_flag=True, help="Try everything anew, also what an earlier search has tried.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
@@ -76,6 +92,7 @@ def command(
     output: str | None,
     max_memory: int | None,
     threads: str | None,
+    memory_budget: str | None,
     dry_run: bool,
     report_file: str | None,
     force: bool,
@@ -95,6 +112,7 @@ def command(
         **options,
         "max_memory": None if max_memory is None else max_memory * 2**20,
         "threads": _thread_count(threads),
+        "memory_budget": _bytes(memory_budget),
         "dry_run": dry_run,
     }
     job = jobs.Job(
@@ -132,15 +150,22 @@ def _thread_count(value: str | None) -> int | str | None:
     return int(value)
 
 
+def _bytes(value: str | None) -> int | None:
+    try:
+        return None if value is None else parsed_size(value)
+    except ValueError:
+        raise UsageError(f"--memory-budget is an amount of memory, as 500MB or 2GiB, got {value!r}.") from None
+
+
 def _check_numbers(settings: dict[str, Any]) -> None:
     budget, gain = settings["budget"], settings["min_gain"]
     if budget is not None and not budget > 0.0:
         raise UsageError(f"--budget must be a positive number of seconds, got {budget}.")
     if not gain >= 1.0:
         raise UsageError(f"--min-gain is a speedup of at least 1, got {gain}.")
-    for name in ("rtol", "atol"):
-        if not settings[name] >= 0.0:
-            raise UsageError(f"--{name} can't be negative, got {settings[name]}.")
+    for name in ("rtol", "atol", "convert_budget"):
+        if settings[name] is not None and not settings[name] >= 0.0:
+            raise UsageError(f"--{name.replace('_', '-')} can't be negative, got {settings[name]}.")
     for name in ("max_calls", "max_memory"):
         if settings[name] is not None and settings[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def apply(
             try:
                 _place(layer, region, tolerance, verify, policies, kept)
             except Refused as why:
+                _unplaced.setdefault(model, []).append(Unplaced(planned=region, why=str(why)))
                 warnings.warn(
                     f"autohybrid: the plan's region {region.name!r} stays eager: {why}", RuntimeWarning, stacklevel=2
                 )
@@ -111,6 +113,22 @@ def check_engines(plan: Plan) -> None:
 
 
 _PROFILE = "Profile here, to get a plan for what is here."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced:
+    """A plan's region whose place isn't there any more, and why."""
+
+    planned: PlannedRegion
+    why: str
+
+
+_unplaced: weakref.WeakKeyDictionary[Any, list[Unplaced]] = weakref.WeakKeyDictionary()
+
+
+def unplaced_in(model: Any) -> Sequence[Unplaced]:
+    """The regions of the plan that was applied to ``model`` which found no place."""
+    return tuple(_unplaced.get(model, ())) if hasattr(model, "sublayers") else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,6 +279,8 @@ def restore(model: ModelT) -> ModelT:
     for place in placed_in(model):
         place.lift()
         place.region.close()
+    if hasattr(model, "sublayers"):
+        _unplaced.pop(model, None)
     return model
 
 

@@ -3,127 +3,71 @@
 from __future__ import annotations
 
 import ast
-import builtins
-import functools
-import inspect
-import re
-from collections.abc import Sequence
-from types import ModuleType
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
 import paddle
 
-from autohybrid.runtime.chain_source import Refused, Source, names_in
+from autohybrid.runtime.chain_scope import TENSOR_METHODS, Scope, attribute, held_by, is_plain, is_pure
+from autohybrid.runtime.chain_source import names_in
 
-_PLAIN = (bool, int, float, str, type(None), paddle.Tensor, paddle.dtype, np.dtype)
-_WALKS = frozenset({"enumerate", "zip", "reversed", "list", "tuple"})
-_LOOKS = frozenset({"len", "range"})
-_SPIES = frozenset({"locals", "vars", "eval", "exec", "globals", "dir"})
-_EFFECTS = frozenset(
-    {"numpy", "item", "tolist", "backward", "register_hook", "clear_grad", "clear_gradient", "set_value", "cpu", "cuda"}
-    | {"pin_memory", "gradient", "normal", "uniform", "exponential", "bernoulli", "multinomial", "detach", "value"}
-    | {name for kind in (list, dict, set, bytearray) for name in dir(kind)}
-)
-_TENSOR_METHODS = frozenset(
-    name for name in dir(paddle.Tensor) if not name.startswith("_") and not name.endswith("_") and name not in _EFFECTS
-)
-_RANDOM = re.compile(r"(^|_)(rand\w*|normal|gaussian|uniform|bernoulli|multinomial|gumbel_softmax|poisson)($|_)")
+_LOOKS = frozenset({"len", "range", "isinstance", "type", "min", "max"})
+_NOT_NEW = (ast.Name, ast.Attribute, ast.Subscript, ast.IfExp, ast.BoolOp, ast.Starred)
+_COPIES = frozenset({"list", "tuple"})
 
 
-class Scope:
-    """The names of a function, and what expressions on ``self`` are on the live Layer."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What is a Layer or holds some: those on the live model that an expression may stand for."""
 
-    def __init__(self, source: Source, layer: Any) -> None:
-        self._source = source
-        self._layer = layer
-        self.self_name = source.self_name
-        code = source.function.__code__
-        self.locals = frozenset(code.co_varnames) | frozenset(code.co_cellvars)
-        count = code.co_argcount + code.co_kwonlyargcount
-        count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-        self.parameters = frozenset(code.co_varnames[:count])
+    things: tuple[Any, ...]
 
-    def check(self) -> None:
-        """Raises :class:`Refused` where the function looks at its own names."""
-        definition = self._source.definition
-        for node in ast.walk(definition):
-            if isinstance(node, (ast.Global, ast.Nonlocal)):
-                raise Refused("it binds names of an outer scope")
-            if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
-                raise Refused("it is a generator")
-            if isinstance(node, ast.Name) and node.id in _SPIES:
-                raise Refused(f"it uses {node.id}()")
-            if isinstance(node, ast.Name) and node.id == self.self_name and isinstance(node.ctx, ast.Store):
-                raise Refused("it binds self anew")
+    def items(self) -> Kind:
+        """What lies inside; None where that isn't known."""
+        inside = [held_by(each) for each in self.things]
+        if any(each is None for each in inside):
+            return None
+        return _kind_of(each for things in inside for each in things or ())
 
-    def is_local(self, name: str) -> bool:
-        return name in self.locals
-
-    def on_self(self, node: ast.expr) -> tuple[str, ...] | None:
-        """``self.a.b`` as ``("a", "b")``; None for anything else."""
-        names: list[str] = []
-        while isinstance(node, ast.Attribute):
-            names.append(node.attr)
-            node = node.value
-        if isinstance(node, ast.Name) and node.id == self.self_name and names:
-            return tuple(reversed(names))
-        return None
-
-    def value(self, names: Sequence[str]) -> Any:
-        """What ``self.a.b`` is now; raises ``AttributeError``."""
-        found = self._layer
-        for name in names:
-            found = getattr(found, name)
-        return found
-
-    def is_member(self, node: ast.expr) -> bool:
-        """Whether an expression is, or begins from, a sub-Layer of ``self``."""
-        while isinstance(node, (ast.Subscript, ast.Attribute, ast.Call)):
-            names = self.on_self(node) if isinstance(node, ast.Attribute) else None
-            if names is not None:
-                return names[0] in self._layer._sub_layers
-            node = node.func if isinstance(node, ast.Call) else node.value
-        return False
-
-    def has_root(self, name: str) -> bool:
-        return self._layer._sub_layers.get(name) is not None
-
-    def outside(self, node: ast.expr) -> Any:
-        """What a dotted name of a global, builtin or closed-over value is; raises ``LookupError``."""
-        names: list[str] = []
-        while isinstance(node, ast.Attribute):
-            names.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name) or self.is_local(node.id):
-            raise LookupError
-        function = self._source.function
-        closed = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        if node.id in closed:
-            try:
-                found: Any = closed[node.id].cell_contents
-            except ValueError as error:
-                raise LookupError from error
-        elif node.id in function.__globals__:
-            found = function.__globals__[node.id]
-        else:
-            found = getattr(builtins, node.id, None)
-        for name in reversed(names):
-            if not isinstance(found, ModuleType):
-                raise LookupError
-            found = getattr(found, name, None)
-        if found is None:
-            raise LookupError
-        return found
+    def parts(self, count: int) -> tuple[Kind, ...] | None:
+        """What each of ``count`` names gets that the items are bound to."""
+        inside = [held_by(each) for each in self.things]
+        if any(each is None or len(each) != count for each in inside):
+            return None
+        return tuple([_kind_of(each[index] for each in inside if each is not None) for index in range(count)])
 
 
-MEMBER, VALUE = "member", "value"
+VALUE = "value"
 
-Kind = str | tuple[Any, ...] | None
-"""``MEMBER`` for a Layer or several, ``VALUE``, a tuple of these for what unpacks so, None for what no chain holds."""
+Kind = str | Held | tuple[Any, ...] | None
+"""``VALUE``, a :class:`Held`, a tuple of these for what unpacks so, None for what no chain holds."""
 
 
-_WALKED: dict[str, Kind] = {"values": MEMBER, "items": (VALUE, MEMBER), "keys": VALUE}
+def _kind_of(things: Iterable[Any]) -> Kind:
+    found = tuple(things)
+    if found and all(is_plain(each) for each in found):
+        return VALUE
+    if all(isinstance(each, paddle.nn.Layer) or held_by(each) is not None for each in found):
+        return Held(found)
+    return None
+
+
+def _only(kind: Kind, turns: list[list[Any]] | None) -> Kind:
+    """What some turns of a loop walk over, of what all of them do."""
+    if turns is None:
+        return kind
+    if isinstance(kind, tuple):
+        return tuple([_only(each, turns) for each in kind])
+    walked = {id(layer) for turn in turns for layer in turn}
+    return Held(tuple([each for each in kind.things if id(each) in walked])) if isinstance(kind, Held) else kind
+
+
+def _literal_slice(node: ast.Slice) -> slice:
+    """Raises ``ValueError`` where the bounds aren't constants."""
+    return slice(*[None if each is None else ast.literal_eval(each) for each in (node.lower, node.upper, node.step)])
 
 
 class Reading:
@@ -131,38 +75,55 @@ class Reading:
 
     Attributes:
         needed: local names read where they may not be bound yet.
+        looked_at: those of them that are used otherwise than as arguments of sub-Layers.
         bound: local names bound; ``surely`` in every case.
         members: local names that stand for Layers.
+        lists: local names that stand for lists made here; ``aliases`` for what may be known by another name too.
         attributes: hoisted expressions on ``self``, by the names they get.
-        roots: sub-Layers of ``self`` that are used; ``functions`` likewise.
+        roots: sub-Layers of ``self`` that are used.
+        objects: attributes of ``self`` that are used as they are: functions of Paddle's, Python containers of Layers.
         calls: calls of sub-Layers; two for a call in a loop over several.
+        called: the sub-Layers that they may be calls of, by ``id``; ``used`` also those whose attributes it reads.
+        presumed: conditions, as text, with what they are where the chain holds, and what must be so for that.
+        conditional: local names that the latter read.
     """
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._walking = 0
+        self._comprehended: set[str] = set()
+        self._handed = False
         self.lenient = False
         self.needed: set[str] = set()
+        self.looked_at: set[str] = set()
         self.bound: set[str] = set()
         self.surely: set[str] = set()
-        self.members: set[str] = set()
+        self.members: dict[str, Held] = {}
         self.lists: set[str] = set()
+        self.aliases: set[str] = set()
         self.attributes: dict[str, str] = {}
         self.roots: set[str] = set()
-        self.functions: set[str] = set()
+        self.objects: set[str] = set()
         self.calls = 0
+        self.called: dict[int, Any] = {}
+        self.used: set[int] = set()
+        self.presumed: dict[str, tuple[bool, str]] = {}
+        self.conditional: set[str] = set()
 
     def takes(self, statement: ast.stmt, may_return: bool = False) -> bool:
         """Whether the statement qualifies; if so, it belongs to what was read."""
-        before = (set(self.needed), set(self.bound), set(self.surely), set(self.members), set(self.lists))
-        attributes, roots, calls = dict(self.attributes), set(self.roots), self.calls
-        functions = set(self.functions)
+        before = self._now()
         if self._statement(statement, may_return):
             return True
         if not self.lenient:
-            self.needed, self.bound, self.surely, self.members, self.lists = before
-            self.attributes, self.roots, self.functions, self.calls = attributes, roots, functions, calls
+            self._back_to(before)
         return False
+
+    def _now(self) -> dict[str, Any]:
+        return {name: copy.copy(value) for name, value in vars(self).items() if name != "_scope"}
+
+    def _back_to(self, before: dict[str, Any]) -> None:
+        vars(self).update({name: copy.copy(value) for name, value in before.items()})
 
     def _statement(self, node: ast.stmt, may_return: bool = False) -> bool:
         if isinstance(node, ast.Assign):
@@ -176,17 +137,69 @@ class Reading:
                 isinstance(node.target, ast.Name)
                 and self._load(node.target.id) == VALUE
                 and self._kind(node.value) == VALUE
-                and self._bind(node.target, VALUE)
+                and self._bind(node.target, VALUE, node.target)
             )
         if isinstance(node, ast.Return):
             return may_return and node.value is not None and self._kind(node.value) == VALUE
         if isinstance(node, ast.For):
             return self._loop(node)
         if isinstance(node, ast.If):
-            return self._kind(node.test) == VALUE and self._branches(node.body, node.orelse)
+            return self._if(node)
         if isinstance(node, ast.Expr):
             return self._appends(node.value)
         return isinstance(node, ast.Pass) or (isinstance(node, (ast.Break, ast.Continue)) and self._walking > 0)
+
+    def _if(self, node: ast.If) -> bool:
+        before = self._now()
+        if self._kind(node.test) == VALUE and self._branches(node.body, node.orelse):
+            return True
+        read = self._now()
+        self._back_to(before)
+        # One branch alone may do: the chain is for calls that take it.
+        text = ast.unparse(node.test)
+        for truth, branch in ((False, node.orelse), (True, node.body)):
+            decides = self._deciding(node.test, truth)
+            if decides is None or self.presumed.get(text, (truth, ""))[0] != truth:
+                continue
+            self.presumed[text] = (truth, ast.unparse(decides))
+            self.conditional |= names_in(decides) - {self._scope.self_name}
+            if all(self._statement(each) for each in branch):
+                return True
+            self._back_to(before)
+        if self.lenient:
+            self._back_to(read)
+        return False
+
+    def _deciding(self, node: ast.expr, truth: bool) -> ast.expr | None:
+        """What of a condition, being ``truth``, makes it ``truth``, and can be asked before the chain."""
+        if self._is_fixed(node):
+            return node
+        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or if truth else ast.And):
+            # What comes later isn't looked at then.
+            first = list(takewhile(self._is_fixed, node.values))
+            return ast.BoolOp(op=node.op, values=first) if len(first) > 1 else (first or [None])[0]
+        return None
+
+    def _is_fixed(self, node: ast.expr) -> bool:
+        """Whether a condition can be asked before the chain: nothing in it fails, is computed, or is a sub-Layer's."""
+        if isinstance(node, ast.BoolOp):
+            return all(map(self._is_fixed, node.values))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return self._is_fixed(node.operand)
+        if isinstance(node, ast.Compare):
+            return all(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops) and all(
+                map(self._is_fixed, [node.left, *node.comparators])
+            )
+        if isinstance(node, ast.Attribute):
+            names = self._scope.on_self(node)
+            try:
+                value = self._scope.value(names) if names is not None and len(names) == 1 else self
+            except AttributeError:
+                return False
+            return is_plain(value) or isinstance(value, paddle.nn.Layer)
+        if isinstance(node, ast.Name):
+            return node.id != self._scope.self_name and self._scope.is_local(node.id) and node.id not in self.bound
+        return isinstance(node, ast.Constant)
 
     def _branches(self, *branches: Sequence[ast.stmt]) -> bool:
         before, ends = self.surely, []
@@ -203,16 +216,14 @@ class Reading:
         if node.orelse:
             return False
         items = self._items(node.iter)
-        several = 2 if items is not None and items != VALUE else 1
-        if isinstance(node.iter, ast.Call) and isinstance(node.iter.func, ast.Name) and node.iter.func.id == "range":
-            several = 2
         if items is None:
             return False
+        several = 2 if items != VALUE or self._builtin_called(node.iter) == "range" else 1
         self._walking += 1
         before, surely = self.calls, self.surely
         self.surely = set(surely)
         try:
-            if not self._bind(node.target, items):
+            if not self._bind(node.target, items, node.target):
                 return False
             if not all(self._statement(each) for each in node.body):
                 return False
@@ -237,47 +248,106 @@ class Reading:
             and self._kind(node.args[0]) == VALUE
         )
 
-    def _bind(self, target: ast.expr, kind: Kind, value: ast.expr | None = None) -> bool:
+    def _bind(self, target: ast.expr, kind: Kind, value: ast.expr) -> bool:
         if isinstance(target, ast.Name):
             name = target.id
-            if not self._scope.is_local(name):
+            if not self._scope.is_local(name) or isinstance(kind, tuple) or kind is None:
                 return False
             self.bound.add(name)
             self.surely.add(name)
-            (self.members.add if kind == MEMBER or isinstance(kind, tuple) else self.members.discard)(name)
+            if isinstance(kind, Held):
+                self.members[name] = kind
+            else:
+                self.members.pop(name, None)
             (self.lists.add if isinstance(value, ast.List) else self.lists.discard)(name)
+            if isinstance(value, _NOT_NEW):
+                self.aliases.add(name)
             return True
         if isinstance(target, (ast.Tuple, ast.List)):
-            parts = kind if isinstance(kind, tuple) else (kind,) * len(target.elts)
-            return len(parts) == len(target.elts) and all(map(self._bind, target.elts, parts))
+            count = len(target.elts)
+            parts = kind.parts(count) if isinstance(kind, Held) else kind
+            parts = parts if isinstance(parts, tuple) else (parts,) * count
+            values = value.elts if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == count else None
+            return len(parts) == count and all(map(self._bind, target.elts, parts, values or [value] * count))
         return False
 
     def _load(self, name: str) -> Kind:
         if name not in self.surely:
             self.needed.add(name)
-        return MEMBER if name in self.members else VALUE
+            if not self._handed:
+                self.looked_at.add(name)
+        return self.members.get(name, VALUE)
+
+    def _builtin_called(self, node: ast.expr) -> str:
+        return self._scope.builtin(node.func) if isinstance(node, ast.Call) else ""
 
     def _items(self, node: ast.expr) -> Kind:
         """What walking over an expression gives in each turn."""
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not self._scope.is_local(node.func.id):
-            name = node.func.id
-            if node.keywords and name != "enumerate":
-                return None
-            if name == "enumerate" and node.args:
-                inner = self._items(node.args[0])
-                rest = [self._kind(each) for each in (*node.args[1:], *(word.value for word in node.keywords))]
-                return (VALUE, inner) if inner is not None and all(kind == VALUE for kind in rest) else None
-            if name == "zip":
-                parts = tuple([self._items(each) for each in node.args])
-                return None if None in parts else parts
-            if name in ("reversed", "list", "tuple") and len(node.args) == 1:
-                return self._items(node.args[0])
+        called = self._builtin_called(node)
+        if called:
+            found = self._items_of_builtin(called, node)  # type: ignore[arg-type]
+            if found is not None:
+                return found
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args and not node.keywords:
-            walked = node.func.attr
-            if walked in _WALKED and self._kind(node.func.value) == MEMBER:
-                return _WALKED[walked]
+            inner = self._kind(node.func.value)
+            if isinstance(inner, Held):
+                return self._items_of_dict(node.func.attr, inner)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice) and self._builtin_called(node.value):
+            items = self._items(node.value) if self._kind(node.slice) == VALUE else None
+            return _only(items, self.turns(node))
         kind = self._kind(node)
-        return kind if kind in (MEMBER, VALUE) else None
+        if isinstance(kind, Held):
+            return VALUE if all(isinstance(each, (dict, paddle.nn.LayerDict)) for each in kind.things) else kind.items()
+        return kind if kind == VALUE else None
+
+    def turns(self, node: ast.expr) -> list[list[Any]] | None:
+        """The Layers that each turn of a loop over an expression gets, as the model is now; None where that depends on
+        a call's arguments."""
+        called = self._builtin_called(node)
+        if isinstance(node, ast.Call) and called in ("enumerate", "list", "tuple", "reversed") and node.args:
+            inner = self.turns(node.args[0])
+            return inner[::-1] if inner is not None and called == "reversed" else inner
+        if isinstance(node, ast.Call) and called == "zip":
+            held = [turns for each in node.args if (turns := self.turns(each)) is not None]
+            return [[layer for part in parts for layer in part] for parts in zip(*held)] if held else None  # noqa: B905
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("values", "items")
+        ):
+            return self.turns(node.func.value)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            inner = self.turns(node.value)
+            try:
+                return inner[_literal_slice(node.slice)] if inner is not None else None
+            except ValueError:
+                return None
+        kind = self._kind(node)
+        if isinstance(kind, Held) and len(kind.things) == 1 and isinstance(kind.items(), Held):
+            return [[each] for each in held_by(kind.things[0]) or ()]
+        return None
+
+    def _items_of_builtin(self, called: str, node: ast.Call) -> Kind:
+        if node.keywords and called != "enumerate":
+            return None
+        if called == "enumerate" and node.args:
+            inner = self._items(node.args[0])
+            rest = [self._kind(each) for each in (*node.args[1:], *(word.value for word in node.keywords))]
+            return (VALUE, inner) if inner is not None and all(kind == VALUE for kind in rest) else None
+        if called == "zip":
+            parts = tuple([self._items(each) for each in node.args])
+            return None if None in parts else parts
+        if called in ("reversed", "list", "tuple") and len(node.args) == 1:
+            return self._items(node.args[0])
+        return None
+
+    def _items_of_dict(self, walked: str, held: Held) -> Kind:
+        if not all(isinstance(each, (dict, paddle.nn.LayerDict)) for each in held.things):
+            return None
+        if walked == "keys":
+            return VALUE
+        inner = held.items()
+        return {"values": inner, "items": (VALUE, inner)}.get(walked) if inner is not None else None
 
     def _kind(self, node: ast.expr) -> Kind:
         handler = getattr(self, f"_of_{type(node).__name__.lower()}", None)
@@ -291,36 +361,50 @@ class Reading:
             return None
         if self._scope.is_local(node.id):
             return self._load(node.id)
-        try:
-            return VALUE if isinstance(self._scope.outside(node), _PLAIN) else None
-        except LookupError:
-            return VALUE if node.id == "None" else None
+        if node.id in self._comprehended:
+            return self.members.get(node.id, VALUE)
+        found = self._scope.outside(node)
+        return VALUE if found is not None and is_plain(found) else None
 
     def _of_constant(self, node: ast.Constant) -> Kind:
         return VALUE
 
     def _of_attribute(self, node: ast.Attribute) -> Kind:
         names = self._scope.on_self(node)
-        if names is None:
+        if names is not None:
+            return self._on_self(names)
+        found = self._scope.outside(node)
+        if found is not None:
+            return VALUE if is_plain(found) else None
+        kind = self._kind(node.value)
+        if isinstance(kind, Held):
+            self.used |= {id(each) for each in kind.things}
             try:
-                return VALUE if isinstance(self._scope.outside(node), _PLAIN) else None
-            except LookupError:
-                kind = self._kind(node.value)
-                return VALUE if kind == VALUE else None
+                return _kind_of([attribute(each, node.attr) for each in kind.things]) if kind.things else None
+            except AttributeError:
+                return None
+        return VALUE if kind == VALUE else None
+
+    def _on_self(self, names: tuple[str, ...]) -> Kind:
         try:
             value = self._scope.value(names)
         except AttributeError:
             return None
-        if isinstance(value, paddle.nn.Layer):
-            if not self._scope.has_root(names[0]):
-                return None
+        if self._scope.has_root(names[0]):
+            # What a sub-Layer holds may change while it is called: it is read where it stands.
             self.roots.add(names[0])
-            return MEMBER
-        return self._hoisted(names, value)
+            along = [self._scope.value(names[:count]) for count in range(1, len(names) + 1)]
+            self.used |= {id(each) for each in along if held_by(each) is None}
+            return _kind_of([value])
+        if is_plain(value):
+            return self._hoisted(names)
+        kind = _kind_of([value])
+        if isinstance(kind, Held) and len(names) == 1 and not isinstance(value, paddle.nn.Layer):
+            self.objects.add(names[0])
+            return kind
+        return None
 
-    def _hoisted(self, names: Sequence[str], value: Any) -> Kind:
-        if not _is_plain(value):
-            return None
+    def _hoisted(self, names: Sequence[str]) -> Kind:
         name = "_".join([self._scope.self_name, *names])
         while self._scope.is_local(name):
             name += "_"
@@ -329,9 +413,25 @@ class Reading:
 
     def _of_subscript(self, node: ast.Subscript) -> Kind:
         kind = self._kind(node.value)
-        if kind is None or isinstance(kind, tuple) or self._kind(node.slice) != VALUE:
+        if self._kind(node.slice) != VALUE:
             return None
-        return kind
+        if isinstance(kind, Held):
+            return self._part_of(kind, node.slice)
+        return kind if kind == VALUE else None
+
+    def _part_of(self, held: Held, index: ast.expr) -> Kind:
+        """What an index or a slice gives; all that it may give, where it depends on a call's arguments."""
+        inside = [held_by(each) for each in held.things]
+        if any(each is None for each in inside):
+            return None
+        lists = [each for each in inside if each is not None]
+        try:
+            if isinstance(index, ast.Slice):
+                cut = _literal_slice(index)
+                return Held(tuple([each[cut] for each in lists]))
+            return _kind_of([each[ast.literal_eval(index)] for each in lists])
+        except (ValueError, TypeError, LookupError):
+            return held if isinstance(index, ast.Slice) else held.items()
 
     def _of_slice(self, node: ast.Slice) -> Kind:
         return self._all_values([node.lower, node.upper, node.step])
@@ -346,7 +446,10 @@ class Reading:
         return self._all_values(node.values)
 
     def _of_compare(self, node: ast.Compare) -> Kind:
-        return self._all_values([node.left, *node.comparators])
+        kinds = [self._kind(each) for each in (node.left, *node.comparators)]
+        if all(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops) and None not in kinds:
+            return VALUE  # whether there is such a sub-Layer at all
+        return VALUE if all(kind == VALUE for kind in kinds) else None
 
     def _of_ifexp(self, node: ast.IfExp) -> Kind:
         return self._all_values([node.test, node.body, node.orelse])
@@ -372,68 +475,106 @@ class Reading:
         if items is None or names & (self.needed | self.bound) or names & self._scope.parameters:
             return None
         inner = Reading(self._scope)
-        inner.members, inner.surely = set(self.members), set(self.surely)
-        inner._comprehends(names, generator.target, items)
-        if inner._kind(node.elt) != VALUE:
+        inner.members, inner.surely = dict(self.members), set(self.surely)
+        if not inner._comprehends(names, generator.target, items) or inner._kind(node.elt) != VALUE:
             return None
         self.needed |= inner.needed - names
+        self.looked_at |= inner.looked_at - names
         self.attributes |= inner.attributes
         self.roots |= inner.roots
-        self.functions |= inner.functions
+        self.objects |= inner.objects
+        self.called |= inner.called
+        self.used |= inner.used
         self.calls += inner.calls * (2 if items != VALUE else 1)
         return VALUE
 
-    def _comprehends(self, names: set[str], target: ast.expr, items: Kind) -> None:
+    def _comprehends(self, names: set[str], target: ast.expr, items: Kind) -> bool:
         """Has the names of a comprehension stand for what it walks over."""
-        parts = items if isinstance(items, tuple) and isinstance(target, ast.Tuple) else (items,)
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
-        for each, part in zip(targets, parts, strict=False):
-            if isinstance(each, ast.Name) and part == MEMBER:
-                self.members.add(each.id)
+        parts: Any = items
+        if isinstance(target, ast.Tuple) and isinstance(items, Held):
+            parts = items.parts(len(targets))
+        elif not isinstance(items, tuple):
+            parts = (items,) * len(targets)
+        if parts is None or len(parts) != len(targets):
+            return False
+        for each, part in zip(targets, parts, strict=True):
+            if not isinstance(each, ast.Name) or isinstance(part, tuple) or part is None:
+                return False
+            if isinstance(part, Held):
+                self.members[each.id] = part
         self.surely |= names
         self._comprehended = names
-
-    _comprehended: frozenset[str] | set[str] = frozenset()
+        return True
 
     def _of_call(self, node: ast.Call) -> Kind:
         arguments = [*node.args, *(word.value for word in node.keywords)]
         function = node.func
-        if isinstance(function, ast.Name) and not self._scope.is_local(function.id):
-            if function.id in _LOOKS and getattr(builtins, function.id) is self._outside(function):
-                looked = [self._kind(each) for each in arguments]
-                return VALUE if all(kind in (MEMBER, VALUE) for kind in looked) else None
-            if function.id in _WALKS and getattr(builtins, function.id) is self._outside(function):
+        called = self._scope.builtin(function)
+        if called:
+            return self._of_builtin(called, arguments)
+        if is_pure(self._scope.outside(function)) or self._is_kept_function(function):
+            return self._all_values(arguments)
+        if isinstance(function, (ast.Name, ast.Attribute, ast.Subscript)):
+            kind = self._called(function)
+            if isinstance(kind, Held):
+                return self._member_called(kind, arguments)
+            if self._is_absent(function):
                 return self._all_values(arguments)
-        if _is_pure(self._outside(function)):
-            return self._all_values(arguments)
-        if self._is_member(function):
-            self.calls += 1
-            return self._all_values(arguments)
-        if self._is_absent(function) or self._is_kept_function(function):
-            return self._all_values(arguments)
         if (
             isinstance(function, ast.Attribute)
-            and function.attr in _TENSOR_METHODS
+            and function.attr in TENSOR_METHODS
             and self._kind(function.value) == VALUE
         ):
             return self._all_values(arguments)
         return None
 
-    def _outside(self, node: ast.expr) -> Any:
-        try:
-            return self._scope.outside(node)
-        except LookupError:
+    def _called(self, function: ast.expr) -> Kind:
+        """What is called, if it is a sub-Layer; else nothing is noted of it."""
+        before = self._now()
+        kind = self._kind(function)
+        if not isinstance(kind, Held):
+            self._back_to(before)
+        return kind
+
+    def _member_called(self, held: Held, arguments: Sequence[ast.expr]) -> Kind:
+        if not all(isinstance(each, paddle.nn.Layer) for each in held.things):
             return None
+        self.calls += 1
+        self.called |= {id(each): each for each in held.things}
+        self.used |= set(self.called)
+        kinds = []
+        for each in arguments:
+            # Whatever object it is, only the sub-Layer does something with it.
+            self._handed = isinstance(each, ast.Name)
+            kinds.append(self._kind(each))
+            self._handed = False
+        return VALUE if all(kind == VALUE for kind in kinds) else None
+
+    def _of_builtin(self, called: str, arguments: Sequence[ast.expr]) -> Kind:
+        if called == "isinstance":
+            checked, *kinds = arguments
+            return VALUE if self._kind(checked) == VALUE and all(map(self._is_type, kinds)) else None
+        if called in _LOOKS:
+            looked = [self._kind(each) for each in arguments]
+            held = called == "len" and all(isinstance(kind, Held) and kind.items() is not None for kind in looked)
+            return VALUE if held or all(kind == VALUE for kind in looked) else None
+        return self._all_values(arguments) if called in _COPIES else None
+
+    def _is_type(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Tuple):
+            return all(map(self._is_type, node.elts))
+        return isinstance(self._scope.outside(node), type) or self._kind(node) == VALUE
 
     def _is_kept_function(self, node: ast.expr) -> bool:
         """Whether it is one of Paddle's pure functions, kept on ``self``."""
         names = self._scope.on_self(node)
         try:
-            if names is None or len(names) != 1 or not _is_pure(self._scope.value(names)):
+            if names is None or len(names) != 1 or not is_pure(self._scope.value(names)):
                 return False
         except AttributeError:
             return False
-        self.functions.add(names[0])
+        self.objects.add(names[0])
         return True
 
     def _is_absent(self, node: ast.expr) -> bool:
@@ -443,37 +584,3 @@ class Reading:
             return names is not None and self._scope.value(names) is None and self._kind(node) == VALUE
         except AttributeError:
             return False
-
-    def _is_member(self, node: ast.expr) -> bool:
-        if isinstance(node, ast.Name) and (self._scope.is_local(node.id) or node.id in self._comprehended):
-            return node.id in self.members
-        return isinstance(node, (ast.Attribute, ast.Subscript)) and self._kind(node) == MEMBER
-
-
-def _is_plain(value: Any, depth: int = 3) -> bool:
-    if isinstance(value, _PLAIN):
-        return True
-    if isinstance(value, (list, tuple)) and depth:
-        return all(_is_plain(each, depth - 1) for each in value)
-    return False
-
-
-@functools.cache
-def _pure_functions() -> frozenset[int]:
-    """The ids of Paddle's functions that compute with Tensors, and do nothing else."""
-    own = [(paddle, name) for name in dir(paddle) if hasattr(paddle.tensor, name)]
-    spaces = (paddle.nn.functional, paddle.linalg, paddle.fft, paddle.signal)
-    named = own + [(space, name) for space in spaces for name in dir(space)]
-    return frozenset(
-        id(getattr(space, name))
-        for space, name in named
-        if not name.startswith("_")
-        and not name.endswith("_")
-        and not _RANDOM.search(name)
-        and name not in ("create_parameter", "set_printoptions", "Tensor")
-        and callable(getattr(space, name))
-    )
-
-
-def _is_pure(function: Any) -> bool:
-    return id(function) in _pure_functions()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -30,7 +31,7 @@ class Source:
 
 
 def source_of(kind: type, function: str) -> Source:
-    """The source of a method of a class.
+    """The source of a method of a class; its tree isn't to be changed.
 
     Raises:
         Refused: there is none, or the method isn't a plain undecorated function.
@@ -39,6 +40,11 @@ def source_of(kind: type, function: str) -> Source:
     found = vars(owner).get(function)
     if not isinstance(found, FunctionType):
         raise Refused("it isn't a plain method")
+    return _source(owner, found)
+
+
+@functools.lru_cache(maxsize=256)
+def _source(owner: type, found: FunctionType) -> Source:
     if hasattr(found, "__wrapped__"):
         raise Refused("it is decorated")
     definition = _definition(found)
@@ -93,6 +99,17 @@ def statement_lists(definition: ast.AST) -> Iterator[list[ast.stmt]]:
         yield from statement_lists(handler)
 
 
+def guarded_lists(definition: ast.FunctionDef) -> frozenset[int]:
+    """The numbers of the statement lists that the function goes on behind when an exception is raised in them."""
+    inside: set[int] = set()
+    for node in ast.walk(definition):
+        catches = isinstance(node, ast.Try) or type(node).__name__ == "TryStar"
+        swallows = isinstance(node, ast.With) and any("suppress" in ast.unparse(each) for each in node.items)
+        if catches or swallows:
+            inside |= {id(each) for each in statement_lists(ast.Module(body=node.body, type_ignores=[]))}  # type: ignore[attr-defined]
+    return frozenset(number for number, each in enumerate(statement_lists(definition)) if id(each) in inside)
+
+
 def own_lists(statement: ast.AST) -> Iterator[list[ast.stmt]]:
     for name in ("body", "orelse", "finalbody"):
         below = getattr(statement, name, None)
@@ -108,6 +125,30 @@ def read_in(tree: ast.AST, without: set[int]) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store) and id(node) not in without
     }
+
+
+def needed_by(statements: Sequence[ast.stmt], bound: frozenset[str] = frozenset()) -> set[str]:
+    """Names that statements, one after another, may read before they have bound them; ``bound`` are bound before."""
+    needed: set[str] = set()
+    for each in statements:
+        if isinstance(each, (ast.For, ast.AsyncFor)):
+            needed |= read_in(each.iter, set()) - bound
+            # Names in a target that isn't a plain name are read.
+            needed |= read_in(each.target, set()) - bound
+            needed |= needed_by(each.body, bound | _stored_in(each.target)) | needed_by(each.orelse, bound)
+        elif isinstance(each, (ast.If, ast.While)):
+            needed |= read_in(each.test, set()) - bound
+            needed |= needed_by(each.body, bound) | needed_by(each.orelse, bound)
+        else:
+            needed |= read_in(each, set()) - bound
+            if isinstance(each, ast.AugAssign):
+                needed |= names_in(each.target) - bound
+        bound = bound | surely_bound(each)
+    return needed
+
+
+def _stored_in(target: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def names_in(target: ast.AST) -> set[str]:

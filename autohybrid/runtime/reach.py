@@ -16,7 +16,7 @@ import paddle
 
 from autohybrid.structure import SMALL_ARRAY, Tensor, parts_of
 
-_OF_LAYERS = frozenset(paddle.nn.Layer().__dict__) | {"forward", "_helper", "_autohybrid_functions"}
+_OF_LAYERS = frozenset(paddle.nn.Layer().__dict__) | {"forward", "_helper"}
 
 DEPTH = 4
 MOST_OBJECTS = 4096

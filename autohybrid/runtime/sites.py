@@ -75,7 +75,7 @@ class ChainSite:
         present = self.parent.__dict__.get(self.function)
         if not isinstance(present, Rewritten):
             present = Rewritten(self.parent, self.function)
-        present.put(self.chain, ChainCall(self.layer, callee))
+        present.put(self.chain, ChainCall(self.chain, self.layer, self.eager, callee))
         self.parent.__dict__[self.function] = present
 
     def lift(self) -> None:
@@ -94,7 +94,7 @@ def site_of(layer: Any, planned: PlannedRegion) -> Site:
     """
     if planned.kind != "chain":
         return MethodSite(layer, planned.function)
-    chain = find_again(layer, planned.function, planned.code)
+    chain = find_again(layer, planned.function, planned.code, planned.source.line if planned.source else 0)
     if chain is None:
         raise Refused("the chain's statements aren't in the source any more")
     return ChainSite(layer, planned.function, chain)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import paddle
+
 from autohybrid.observe.profile import LayerTime
-from autohybrid.runtime.chain_finder import Chain, Found, Obstacle, find, parts_of, roots_of_statements
+from autohybrid.runtime.chain_finder import (
+    Chain,
+    Found,
+    Obstacle,
+    called_in_statements,
+    find,
+    parts_of,
+    turns_of_statements,
+)
 from autohybrid.runtime.chain_source import Refused
 from autohybrid.runtime.sites import ChainSite
 from autohybrid.search.below import Family
@@ -43,26 +53,33 @@ class Chains:
             made += [each for chain in found.chains if (each := self._candidate(parent, chain, below, candidates))]
         return made
 
-    def parts(self, whole: Candidate, keep: Sequence[bool], candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The chains that are left of one when only some of its statements may be in one."""
+    def parts(
+        self, whole: Candidate, fit: Callable[[Candidate], bool], candidates: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """The chains that are left of one when only statements, or turns of a loop, may be in one whose members fit."""
         assert whole.chain is not None, "only chains have parts"
         (parent_spot,) = whole.called_in
         parent = next(each for each in candidates if each.root is whole.root and each.spot == parent_spot)
-        below = [each for each in candidates if each.root is whole.root and each.spot in whole.members]
-        found = parts_of(parent.owner, parent.function, whole.chain, keep)
+        below = self.members(whole, candidates)
+        unfit = {id(each.owner) for each in below if not fit(each)}
+        called = called_in_statements(whole.owner, whole.function, whole.chain)
+        keep = [unfit.isdisjoint(map(id, layers)) for layers in called]
+        turns = {
+            number: [
+                all(unfit.isdisjoint(map(id, layer.sublayers(include_self=True))) for layer in turn) for turn in each
+            ]
+            for number, each in turns_of_statements(whole.owner, whole.function, whole.chain).items()
+        }
+        found = parts_of(parent.owner, parent.function, whole.chain, keep, turns)
         return [each for chain in found if (each := self._candidate(parent, chain, below, candidates))]
 
-    def members_by_statement(self, whole: Candidate, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-        """For each statement of a chain, the candidates that are called in it."""
-        assert whole.chain is not None, "only chains have statements"
-        below = [each for each in candidates if each.root is whole.root and each.spot in whole.members]
-        roots = roots_of_statements(whole.owner, whole.function, whole.chain)
-        return [[each for each in below if _root_name(each, whole.path) in names] for names in roots]
+    def members(self, whole: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates that a chain calls."""
+        return [each for each in candidates if each.root is whole.root and each.spot in whole.members]
 
     def _found_in(self, parent: Candidate) -> Found:
         owner = parent.owner
-        held = [(name, type(value)) for name, value in (*owner._sub_layers.items(), *owner.__dict__.items())]
-        key = (type(owner), parent.function, tuple(held))
+        key = (self._family.likeness(owner, parent.function), _kinds_in(owner.__dict__))
         if key not in self._found:
             try:
                 self._found[key] = find(owner, parent.function)
@@ -73,7 +90,9 @@ class Chains:
     def _candidate(
         self, parent: Candidate, chain: Chain, below: Sequence[Candidate], candidates: Sequence[Candidate]
     ) -> Candidate | None:
-        members = [each for each in below if _root_name(each, parent.path) in chain.roots]
+        called = called_in_statements(parent.owner, parent.function, chain)
+        layers = {id(layer) for each in called for layer in each}
+        members = [each for each in below if id(each.owner) in layers]
         if len(members) < FEWEST_MEMBERS:
             return None
         try:
@@ -92,7 +111,7 @@ class Chains:
             calls=parent.timed.calls,
             inclusive=inclusive,
             own=0.0,
-            function=f"{parent.function}[{'.'.join(map(str, chain.at))}]",
+            function=f"{parent.function}[{'.'.join(map(str, (*chain.at, *(chain.turns or ()))))}]",
             called_from=frozenset({parent.spot}),
         )
         return replace(
@@ -121,12 +140,13 @@ class Chains:
         return any(self._family.below(layer).hooked for layer in candidate.layer._sub_layers.values())
 
 
-def _root_name(candidate: Candidate, parent: str) -> str:
-    """The name by which the parent's own attribute leads to a candidate."""
-    for path in candidate.paths():
-        if not parent or path.startswith(parent + "."):
-            return path[len(parent) + 1 if parent else 0 :].partition(".")[0]
-    return ""
+def _kinds_in(value: Any, depth: int = 3) -> Any:
+    """What of attributes decides which statements are read how: their types, and which functions they are."""
+    if isinstance(value, dict) and depth:
+        return tuple([(name, _kinds_in(each, depth - 1)) for name, each in value.items()])
+    if isinstance(value, (list, tuple)) and depth:
+        return tuple([_kinds_in(each, depth - 1) for each in value])
+    return id(value) if callable(value) and not isinstance(value, paddle.nn.Layer) else type(value)
 
 
 def covering(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -35,6 +35,10 @@ class Options:
             for this process; None for as many as eager uses. More threads may serve eager, too: the plan says how much.
         precisions: ``"bfloat16"``, ``"float16"``: what conversions may compute with besides float32. Their answers
             have a wider tolerance, see :data:`autohybrid.runtime.equality.LOWER_PRECISIONS`.
+        memory_budget: bytes that all regions together may hold beyond eager; None for no limit.
+        convert_budget: seconds that their conversions may take together at start; None for no limit.
+        objective: ``"steady"`` chooses by the time of a root call once everything is converted, ``"script"`` by what
+            such a run of the script saves in all, conversions taken off.
         fresh: try everything anew, also what an earlier search for the same has tried.
         reproductions: a directory for the scripts that show each failed conversion alone, for
             :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
@@ -56,6 +60,9 @@ class Options:
     dry_run: bool = False
     threads: int | Literal["auto"] | None = None
     precisions: tuple[str, ...] = ()
+    memory_budget: int | None = None
+    convert_budget: float | None = None
+    objective: Literal["steady", "script"] = "steady"
     fresh: bool = False
     reproductions: str | None = None
 
@@ -73,6 +80,10 @@ class Options:
 
         if self.threads is not None and self.threads != "auto" and self.threads < 1:
             raise UsageError(f"threads must be at least 1, or 'auto', got {self.threads}.")
+        if self.memory_budget is not None and self.memory_budget < 0:
+            raise UsageError(f"memory_budget is a number of bytes, got {self.memory_budget}.")
+        if self.convert_budget is not None and not self.convert_budget >= 0.0:
+            raise UsageError(f"convert_budget is a number of seconds, got {self.convert_budget}.")
         unknown = [name for name in self.precisions if name not in LOWER_PRECISIONS]
         if unknown:
             raise UsageError(f"There is no lower precision {unknown[0]!r}.", f"Known: {', '.join(LOWER_PRECISIONS)}.")

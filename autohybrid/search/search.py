@@ -16,9 +16,9 @@ from autohybrid.observe.profile import Profile, RootProfile, Spot
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.search.below import Family
-from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
-from autohybrid.search.chains import Chains, covering
-from autohybrid.search.choose import best_set
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, selected
+from autohybrid.search.chains import Chains
+from autohybrid.search.choice import Choice
 from autohybrid.search.findings import Attempt, Budget, Findings, Progress
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
@@ -45,9 +45,6 @@ PATIENCE_SECONDS = 6.0
 
 CALLS_IN_A_TRIAL = 30
 """Eager calls that a trial makes at most on the way to its verdict; a slow Layer gets the time for them."""
-
-LEAST_SAVING = 0.005
-"""Layers of one kind that together save less of the time than this aren't converted: it can't be seen on the whole."""
 
 CLEAR_GAIN = 1.5
 """A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
@@ -100,6 +97,7 @@ class Search:
         self._chains = Chains(self._family)
         self._reserved = (0, 0.0)
         self.findings = Findings()
+        self.choice = Choice(self.findings, options, profile.roots, self._alike)
 
     @property
     def roots(self) -> Sequence[RootProfile]:
@@ -191,14 +189,11 @@ class Search:
         if whole.chain is None or id(whole) in self.findings.passed or self.findings.best_attempt(whole):
             return
         candidates = [each for each in self.findings.candidates if each.root is whole.root]
-        keep = []
-        for members in self._chains.members_by_statement(whole, candidates):
-            for member in members:
-                if self._budget.left <= self.reserve():
-                    return
-                self.consider(member)
-            keep.append(all(self._may_be_in_a_chain(member) for member in members))
-        for part in self._chains.parts(whole, keep, candidates):
+        for member in self._chains.members(whole, candidates):
+            if self._budget.left <= self.reserve():
+                return
+            self.consider(member)
+        for part in self._chains.parts(whole, self._may_be_in_a_chain, candidates):
             self.findings.candidates.append(part)
             self._alike[id(part)] = [part]
             if self._budget.left > self.reserve():
@@ -214,7 +209,7 @@ class Search:
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
         best = self.findings.best_attempt(candidate)
-        if best is None or not best.proven(self._options.min_gain):
+        if best is None or not best.proven(self._options.min_gain) or not self.choice.fits(best):
             return 1.0
         hoped = sum(each.share for each in below) * (1.0 - 1.0 / (OPTIMISM * best.speedup))
         surplus = hoped - candidate.share * (1.0 - 1.0 / best.speedup)
@@ -409,22 +404,8 @@ class Search:
         return min(total, 0.5 * self._budget.seconds)
 
     def chosen(self, root: RootProfile, without: Sequence[str] = ()) -> list[Attempt]:
-        """The best set of proven attempts for one root, leaving out the paths in ``without``."""
-        proven = [
-            attempt
-            for candidate in self.findings.candidates
-            if candidate.root is root and candidate.name not in without
-            if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
-        ]
-        together: defaultdict[int, float] = defaultdict(float)
-        for attempt in proven:
-            together[id(self._alike[id(attempt.candidate)])] += attempt.saving
-        proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
-        place = {id(each.candidate): index for index, each in enumerate(proven)}
-        chosen = [each.candidate for each in proven]
-        nested = [*nests([each for each in chosen if each.chain is None]), *covering(chosen)]
-        conflicts = [[place[id(each)] for each in nest] for nest in nested]
-        return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
+        """The best set of proven attempts for one root, leaving out the names in ``without``."""
+        return self.choice.best(root, without)
 
     def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:
         self.findings.passed[id(candidate)] = (reason, detail)

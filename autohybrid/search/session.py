@@ -87,6 +87,7 @@ class Session:
                 findings = search.run(after_each=lambda: self._confirm_early(provers))
                 self._tuned(search, isolation, budget, memory)
             models = self._models(search, isolation, memory, provers)
+            self._notes += search.choice.next_steps()
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
             self.interrupted = True
@@ -137,6 +138,9 @@ class Session:
         )
 
     def _confirm_early(self, provers: Sequence[Prover]) -> None:
+        limited = self.options.memory_budget is not None or self.options.convert_budget is not None
+        if limited and len(provers) > 1:
+            return  # sets of several roots, from several moments, might together exceed what they share
         for prover in provers:
             prover.confirm_early()
 
@@ -186,6 +190,7 @@ class Session:
             proven = prover.proofs.best(root) or proven
         elif not self.options.dry_run:
             proven = prover.best()
+            search.choice.settle(root, proven.attempts)
         candidates = [each for each in findings.candidates if each.root is root]
         rejected = Rejections(
             findings=findings,

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from autohybrid.errors import SetupError
+from autohybrid.sizes import parsed_size
 from autohybrid.store.document import ENTRY, FORMAT, Entry, Key, StoredFile, Verified
 
 DEFAULT_SIZE = 8 << 30
@@ -32,7 +33,6 @@ _POLL = 0.05
 _STALE = 3600.0
 """Seconds after which a half-made entry is taken for left behind."""
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNREADABLE = (OSError, ValueError, msgspec.MsgspecError)
 
 
@@ -233,12 +233,10 @@ def _cache() -> Path | None:
 
 
 def _size(text: str) -> int:
-    plain = text.strip().upper().removesuffix("B")
-    if not plain:
+    if not text.strip():
         return DEFAULT_SIZE
-    number, unit = (plain[:-1], plain[-1]) if plain[-1] in _UNITS else (plain, "")
     try:
-        return int(float(number) * _UNITS[unit])
+        return parsed_size(text)
     except ValueError:
         raise SetupError(
             f"AUTOHYBRID_CACHE_SIZE is {text!r}.", "It takes bytes, or a number with K, M, G or T."
