@@ -21,7 +21,8 @@ from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
-from autohybrid.search.prove import Proven, Prover
+from autohybrid.search.proofs import Proven
+from autohybrid.search.prove import Prover
 from autohybrid.search.search import Search
 from autohybrid.search.trial import Trial
 
@@ -108,6 +109,12 @@ SHARES = {"": 1.0, "a": 0.3, "b": 0.25, "c": 0.25, "d": 0.2}
 
 
 def _proven(world: World, monkeypatch: pytest.MonkeyPatch) -> Proven:
+    prover = _prover(world, monkeypatch)
+    prover.search.run()
+    return prover.best()
+
+
+def _prover(world: World, monkeypatch: pytest.MonkeyPatch) -> Prover:
     monkeypatch.setattr(engines, "by_name", lambda name: Honest())
     tree = Tree()
     layers = {"": tree, **dict(tree.named_sublayers())}
@@ -123,8 +130,7 @@ def _proven(world: World, monkeypatch: pytest.MonkeyPatch) -> Proven:
     common: dict[str, Any] = {"isolation": world, "budget": Budget(1000.0), "memory": MEMORY}
     search = Search(Profile(roots=(root,)), options, journal=Journal(), progress=lambda line: None, **common)
     search.rank()
-    search.run()
-    return Prover(root=root, search=search, options=options, progress=lambda line: None, **common).best()
+    return Prover(root=root, search=search, options=options, progress=lambda line: None, **common)
 
 
 def _paths(found: Proven) -> list[str]:
@@ -182,3 +188,80 @@ def test_a_guarded_conversion_stays_only_where_it_is_certainly_faster(
     found = _proven(world, monkeypatch)
     assert _paths(found) == chosen
     assert world.contests[0] == (["a", "b"], [""])
+
+
+# Early, so that an end at any moment leaves a plan.
+
+
+def test_a_strong_set_is_confirmed_while_the_search_goes_on_and_not_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(claims={"a": 6.0, "b": 6.0, "c": 6.0}, worth={"a": 0.25, "b": 0.2, "c": 0.2})
+    prover = _prover(world, monkeypatch)
+    early: list[Proven | None] = []
+
+    def after_each() -> None:
+        prover.confirm_early()
+        early.append(prover.proofs.best(prover.root))
+
+    prover.search.run(after_each)
+    assert early[0] is None, "the root died"
+    assert [_paths(each) for each in early if each] == [["a", "b"], ["a", "b", "c"], ["a", "b", "c"]]
+    before = list(world.confirmed)
+    found = prover.best()
+    assert _paths(found) == ["a", "b", "c"]
+    assert found.confirmation is not None
+    assert len(found.confirmation.processes) == 2
+    assert world.confirmed == before
+
+
+def test_a_weak_set_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(claims={"a": 3.0}, worth={"a": 0.2})
+    prover = _prover(world, monkeypatch)
+    prover.search.run(prover.confirm_early)
+    assert world.confirmed == []
+    assert _paths(prover.best()) == ["a"]
+
+
+def test_a_set_that_promises_little_more_is_not_confirmed_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autohybrid.search.proofs.ENOUGH_BETTER", 0.25)
+    world = World(claims={"a": 6.0, "b": 6.0, "c": 6.0}, worth={"a": 0.25, "b": 0.2, "c": 0.2})
+    prover = _prover(world, monkeypatch)
+    prover.search.run(prover.confirm_early)
+    assert ["a", "b", "c"] not in world.confirmed
+    assert _paths(prover.best()) == ["a", "b", "c"]
+
+
+def test_what_holds_is_kept_when_ctrl_c_comes_while_its_parts_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(claims={"a": 3.0, "b": 3.0}, worth={"a": 0.25, "b": 0.2})
+    prover = _prover(world, monkeypatch)
+    prover.search.run()
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Prover, "without_idlers", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        prover.best()
+    kept = prover.proofs.best(prover.root)
+    assert kept is not None
+    assert _paths(kept) == ["a", "b"]
+
+
+def test_when_the_budget_ends_what_was_confirmed_early_is_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(claims={"a": 6.0, "b": 6.0, "c": 6.0}, worth={"a": 0.25, "b": 0.2, "c": 0.2})
+    monkeypatch.setattr("autohybrid.search.proofs.ENOUGH_BETTER", 0.25)
+    prover = _prover(world, monkeypatch)
+    prover.search.run(prover.confirm_early)
+    prover.budget.seconds = 0.0
+    found = prover.best()
+    assert _paths(found) == ["a", "b"]
+    assert "confirmed earlier stays" in found.dropped["c"]
+
+
+def test_a_set_that_held_in_one_process_only_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(claims={"a": 6.0, "b": 6.0}, worth={"a": 0.25, "b": 0.25})
+    prover = _prover(world, monkeypatch)
+    honest = world._seconds
+    monkeypatch.setattr(world, "_seconds", lambda paths: honest(paths) if len(world.confirmed) < 2 else 3.0)
+    prover.search.run(prover.confirm_early)
+    assert world.confirmed == [["a", "b"]] * 2
+    assert prover.proofs.best(prover.root) is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import plans
 import pytest
-from commands import AUTOHYBRID, ENVIRONMENT, autohybrid, run_in_terminal
+from commands import AUTOHYBRID, CHANGES, autohybrid, run_in_terminal
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from recordings import NAMES, RECORDED, recorded, reports
@@ -75,9 +75,9 @@ def test_a_terminal_gets_colour_unless_it_is_unwanted(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan.save(plans.example(), tmp_path / "p.json")
-    monkeypatch.setitem(ENVIRONMENT, "TERM", "xterm")
+    monkeypatch.setitem(CHANGES, "TERM", "xterm")
     if variable:
-        monkeypatch.setitem(ENVIRONMENT, variable, "1")
+        monkeypatch.setitem(CHANGES, variable, "1")
     written = run_in_terminal([*AUTOHYBRID, "report", "p.json"], tmp_path)
     assert (b"\x1b[" in written) == (not variable)
 

@@ -446,7 +446,18 @@ def profiled(name: str, place_of_plan: Path) -> float:
     script = Path(__file__).with_name("oracle_script.py")
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "autohybrid", "profile", "-o", str(place_of_plan), "--force", str(script), name],
+        [
+            sys.executable,
+            "-m",
+            "autohybrid",
+            "profile",
+            "-o",
+            str(place_of_plan),
+            "--force",
+            "--fresh",
+            str(script),
+            name,
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -62,7 +62,7 @@ def _profiled(*words: str) -> plan.Plan:
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory) / "plan.json"
         name = Path(script).name
-        command = [sys.executable, "-m", "autohybrid", "profile", "-o", str(place), *options, name]
+        command = [sys.executable, "-m", "autohybrid", "profile", "--fresh", "-o", str(place), *options, name]
         subprocess.run(command, cwd=(ROOT / script).parent, check=True, stdout=subprocess.DEVNULL)
         return plan.load(place)
 

@@ -22,14 +22,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
 from measure_profiles import HOME, WORKLOADS
 from tabulate import tabulate
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.search.journal import Entry
-from autohybrid.search.outcomes import Converted, Outcome, Raced
+from autohybrid.search.journal import ended
+from autohybrid.search.outcomes import Converted
 
 BLOCKS = Path(__file__).with_name("blocks_script.py")
 DEPTHS = (6, 60)
@@ -64,11 +63,18 @@ def cost_of(folder: Path, command: Sequence[str]) -> Cost:
     """Profiles a script as the command line does, and counts."""
     with tempfile.TemporaryDirectory(prefix="autohybrid-cost-") as name, _inside(folder):
         directory = Path(name)
-        job = jobs.Job(action="profile", target=command[0], arguments=list(command[1:]), is_module=False, repeated=True)
+        job = jobs.Job(
+            action="profile",
+            target=command[0],
+            arguments=list(command[1:]),
+            is_module=False,
+            options={"fresh": True},
+            repeated=True,
+        )
         if jobs.wait(jobs.start(job, directory)) != 0:
             raise RuntimeError(f"{folder.name}: the script failed")
         made = plan.load(directory / jobs.PLAN)
-        outcomes = _outcomes(directory / jobs.JOURNAL)
+        outcomes = list(ended(directory / jobs.JOURNAL).values())
     assert made.script is not None
     confirmations = [model.confirmation for model in made.models if model.confirmation is not None]
     regions = [region for model in made.models for region in model.regions]
@@ -86,11 +92,6 @@ def cost_of(folder: Path, command: Sequence[str]) -> Cost:
         regions=len(regions),
         complete=made.complete,
     )
-
-
-def _outcomes(journal: Path) -> list[Outcome | Raced]:
-    entries = [msgspec.json.decode(line, type=Entry) for line in journal.read_bytes().splitlines()]
-    return [entry.outcome for entry in entries if entry.outcome is not None]
 
 
 @contextmanager

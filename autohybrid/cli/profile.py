@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
@@ -77,6 +78,7 @@ MOST_RESTARTS = 50
     "included.",
 )
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
+@click.option("--fresh", is_flag=True, help="Try everything anew, also what an earlier search has tried.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing plan.")
 @click.option(
@@ -128,12 +130,16 @@ def command(
         outcome = _finished(job, directory)
         if (directory / jobs.PLAN).exists():
             made = plan.load(directory / jobs.PLAN)
-            kept = writes and not outcome.interrupted and not outcome.script_failed
+            kept = writes and not outcome.script_failed and (not outcome.interrupted or _recommends(made))
             if kept:
                 _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
                 plan.save(made, place)
             _publish(made, str(place) if kept else None, report_file)
     return _exit_code(job, outcome)
+
+
+def _recommends(made: plan.Plan) -> bool:
+    return any(model.regions for model in made.models)
 
 
 def _thread_count(value: str | None) -> int | str | None:
@@ -186,7 +192,7 @@ def _finished(job: jobs.Job, directory: Path) -> jobs.Outcome:
     restarts = 0
     while outcome is None and job.rerun and (directory / jobs.JOURNAL).exists() and restarts < MOST_RESTARTS:
         restarts += 1
-        again = jobs.Job(**{**{name: getattr(job, name) for name in job.__struct_fields__}, "repeated": True})
+        again = msgspec.structs.replace(job, repeated=True, options={**job.options, "fresh": False})
         status = jobs.wait(jobs.start(again, directory))
         outcome = jobs.outcome_in(directory)
     if outcome is None:

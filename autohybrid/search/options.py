@@ -39,6 +39,7 @@ class Options:
         convert_budget: seconds that their conversions may take together at start; None for no limit.
         objective: ``"steady"`` chooses by the time of a root call once everything is converted, ``"script"`` by what
             such a run of the script saves in all, conversions taken off.
+        fresh: try everything anew, also what an earlier search for the same has tried.
         reproductions: a directory for the scripts that show each failed conversion alone, for
             :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
 
@@ -62,6 +63,7 @@ class Options:
     memory_budget: int | None = None
     convert_budget: float | None = None
     objective: Literal["steady", "script"] = "steady"
+    fresh: bool = False
     reproductions: str | None = None
 
     def __post_init__(self) -> None:

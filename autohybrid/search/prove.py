@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from autohybrid.search.contest import Contest, Contested
 from autohybrid.search.findings import Attempt, Budget, Progress
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
+from autohybrid.search.proofs import Proofs, Proven
 from autohybrid.search.search import (
     CLEAR_GAIN,
     FEWEST_IF_CLOSE,
@@ -26,6 +27,10 @@ from autohybrid.search.search import (
     PROCESSES_IF_CLOSE,
     Search,
 )
+from autohybrid.stats import amdahl_ceiling
+
+EARLY_SHARE_OF_BUDGET = 0.3
+"""Of the budget that is left, what the confirmation of a set may take that isn't certain to be the last."""
 
 LEAST_CONTRIBUTION = 1.01
 """A region without which the root would be slower by less than this, and perhaps not at all, is left out again."""
@@ -39,7 +44,7 @@ CLOSE_ENOUGH = 0.85
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prover:
-    """What a root's confirmation needs; :meth:`best` does it."""
+    """What a root's confirmation needs; :meth:`best` does it. What holds is noted in ``proofs`` at once."""
 
     root: RootProfile
     search: Search
@@ -48,6 +53,18 @@ class Prover:
     budget: Budget
     memory: int
     progress: Progress
+    proofs: Proofs = field(default_factory=Proofs)
+
+    def confirm_early(self) -> None:
+        """Confirms the best set so far where it is strong and new, so that an end at any moment leaves a plan."""
+        chosen = self.search.chosen(self.root)
+        if not chosen or amdahl_ceiling(sum(each.saving for each in chosen)) < CLEAR_GAIN:
+            return
+        if self.search.reserve() <= EARLY_SHARE_OF_BUDGET * self.budget.left and self.proofs.should_try(
+            self.root, chosen
+        ):
+            self.progress(f"confirming {len(chosen)} region(s) of {self.root.class_name} for the time being")
+            self._confirmation(chosen)
 
     def best(self) -> Proven:
         """The best set whose gain holds on the whole root; what doesn't hold is dropped until one does."""
@@ -57,6 +74,8 @@ class Prover:
             chosen = self._less_guarded(self.search.chosen(self.root, without=list(dropped)), list(dropped))
             if not chosen:
                 return Proven(regions=[], confirmation=last, dropped=dropped)
+            if self.budget.left <= 0.0 and (kept := self.proofs.best(self.root)) is not None:
+                return replace(kept, dropped={**dropped, **_in_favour_of(kept, chosen)})
             if dropped and self.budget.left <= 0.0:
                 dropped |= {each.candidate.name: "the budget ended before it was confirmed" for each in chosen}
                 return Proven(regions=[], confirmation=last, dropped=dropped)
@@ -64,7 +83,7 @@ class Prover:
             self.progress(
                 f"confirming {len(regions)} region(s) of {self.root.class_name}, {self.budget.left:.0f} s left"
             )
-            verdict = self._confirmation(regions)
+            verdict = self._confirmation(chosen)
             last = verdict.confirmation or last
             idlers = self.without_idlers(chosen) if verdict.holds else {}
             if idlers:
@@ -168,7 +187,17 @@ class Prover:
             measuring_seconds=seconds,
         )
 
-    def _confirmation(self, regions: Sequence[plan.Region]) -> _Verdict:
+    def _confirmation(self, chosen: Sequence[Attempt]) -> _Verdict:
+        known = self.proofs.confirmation(self.root, chosen)
+        if known is not None:
+            return _Verdict(confirmation=known, holds=True)
+        verdict = self._measured(chosen)
+        if not verdict.holds:
+            self.proofs.withdraw(self.root, chosen)
+        return verdict
+
+    def _measured(self, chosen: Sequence[Attempt]) -> _Verdict:
+        regions = [region_of(attempt) for attempt in chosen]
         work = self._confirmation_of(regions, MEASURING_SECONDS)
         processes: list[plan.Samples] = []
         equality: plan.Equality | None = None
@@ -205,17 +234,10 @@ class Prover:
                     why=f"together {comparison.speedup:.2f}x (at least {comparison.low:.2f}x is certain)",
                 )
             wanted = PROCESSES_IF_CLEAR if comparison.low >= CLEAR_GAIN else PROCESSES_IF_CLOSE
+            if wanted == PROCESSES_IF_CLEAR or len(processes) >= FEWEST_IF_CLOSE:
+                proven = Proven(regions=regions, confirmation=confirmation, dropped={}, attempts=tuple(chosen))
+                self.proofs.note(self.root, proven, complete=len(processes) >= wanted)
         return _Verdict(confirmation=confirmation, holds=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """A set of regions with its confirmation, and why others were dropped, by path. ``attempts`` made the regions."""
-
-    regions: list[plan.Region]
-    confirmation: plan.Confirmation | None
-    dropped: dict[str, str]
-    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +255,12 @@ def _confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> fl
     conversions = sum(region.conversion_seconds for region in regions)
     calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
     return 3.0 * (conversions + calls + MEASURING_SECONDS) + 10.0
+
+
+def _in_favour_of(kept: Proven, chosen: Sequence[Attempt]) -> dict[str, str]:
+    stay = {each.candidate.name for each in kept.attempts}
+    why = "the budget ended before it was confirmed; what was confirmed earlier stays"
+    return {each.candidate.name: why for each in chosen if each.candidate.name not in stay}
 
 
 def _contributed(found: stats.Comparison | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -135,8 +135,12 @@ class Search:
             return self._chains.has_hooks(candidate)
         return self._family.has_hooks_inside(candidate.owner)
 
-    def run(self) -> Findings:
-        """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay."""
+    def run(self, after_each: Callable[[], None] = lambda: None) -> Findings:
+        """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay.
+
+        Args:
+            after_each: called whenever a candidate has been considered.
+        """
         findings = self.findings
         counter = 0
         queue: list[tuple[float, int, Candidate]] = []
@@ -158,6 +162,7 @@ class Search:
                 break
             self.consider(candidate)
             self._split(candidate)
+            after_each()
             below = [each for each in self._below(candidate, called_by) if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
             if not surplus and self._is_guarded(candidate):
@@ -320,12 +325,13 @@ class Search:
     ) -> Outcome:
         root = self._profile.roots.index(candidate.root)
         key = key_of(root, candidate.name, engine.name, {**options, "static": True} if static else options)
-        known = self._journal.recall(key)
+        limit = self._limit_for(candidate)
+        known = self._journal.recall(key, limit)
         if known is not None and not isinstance(known, Raced):
             return known
         if self._journal.was_fatal(key):
             outcome: Outcome = Crashed(detail="the process died in an earlier run", evidence="")
-            self._journal.end(key, outcome)
+            self._journal.end(key, outcome, lasting=False)  # who killed it then isn't known for certain
             return outcome
         shown = f" {options}" if options else ""
         self._progress(
@@ -335,7 +341,7 @@ class Search:
         trial = self.trial(candidate, engine, options, twins=twins, static=static)
         self._journal.begin(key)
         outcome = self._isolated(trial)
-        self._journal.end(key, outcome)
+        self._journal.end(key, outcome, limit, lasting=not _was_killed(outcome))
         return outcome
 
     def trial(
@@ -371,11 +377,14 @@ class Search:
 
     def _once(self, trial: Trial) -> Result:
         self.findings.trials += 1
-        root = trial.candidate.root
+        return self._isolation.run(trial.conduct, seconds=self._limit_for(trial.candidate), memory=self._memory)
+
+    def _limit_for(self, candidate: Candidate) -> float:
+        """Seconds after which a trial that is begun now counts as hanging."""
+        root = candidate.root
         needed = SHORTEST_LIMIT + CALLS_IN_A_TRIAL * root.seconds / root.calls
         limit = max(needed, LONGEST_SHARE_OF_BUDGET * self._budget.left)
-        limit = max(1.0, min(limit, self._budget.left))
-        return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
+        return max(1.0, min(limit, self._budget.left))
 
     def reserve(self) -> float:
         """Seconds to keep for the confirmation of the best set so far."""
@@ -407,6 +416,11 @@ def _another_try_may_help(outcome: Outcome) -> bool:
     if isinstance(outcome, Failed):
         return outcome.exported
     return isinstance(outcome, (Wrong, Crashed))
+
+
+def _was_killed(outcome: Outcome) -> bool:
+    """Whether somebody else ended its process, as the kernel does when memory runs out."""
+    return isinstance(outcome, Crashed) and "SIGKILL" in outcome.detail
 
 
 def _outcome_of(result: Result) -> Outcome:

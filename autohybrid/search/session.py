@@ -23,7 +23,8 @@ from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Budget, Progress
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
-from autohybrid.search.prove import Proven, Prover
+from autohybrid.search.proofs import Proven
+from autohybrid.search.prove import Prover
 from autohybrid.search.rejections import Rejections
 from autohybrid.search.search import MEASURING_SECONDS, Search
 from autohybrid.search.tuning import Tuning
@@ -43,7 +44,7 @@ class Session:
         isolation: where trials run; None finds out.
         rerun: where trials can't be isolated, try them in this process, which somebody watches and starts again.
         reproduces: whether to write scripts that show failures alone, into ``reproductions``, by file name.
-        interrupted: set by Ctrl-C while it worked: the plan says what was found until then.
+        interrupted: set by Ctrl-C, or a request to terminate, while it worked: the plan says what was found until then.
     """
 
     profile: Profile
@@ -79,19 +80,22 @@ class Session:
             journal=self.journal,
             progress=self.progress,
         )
+        provers = [self._prover(root, search, isolation, budget, memory) for root in self.profile.roots]
         findings = search.rank()
         try:
             if not self.options.dry_run:
-                findings = search.run()
+                findings = search.run(after_each=lambda: self._confirm_early(provers))
                 self._tuned(search, isolation, budget, memory)
-            models = self._models(search, isolation, budget, memory)
+            models = self._models(search, isolation, memory, provers)
             self._notes += search.choice.next_steps()
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
             self.interrupted = True
             findings.complete = False
-            self._notes.append("Interrupted before a choice was confirmed: nothing is recommended yet.")
-            models = self._models(search, isolation, budget, memory)
+            self._notes.append(self._said_of_interruption(provers))
+            models = self._models(search, isolation, memory, provers)
+        if self.journal.recalled:
+            self._notes.append(self.journal.recalled)
         return plan.Plan(
             schema_version=plan.SCHEMA_VERSION,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -122,9 +126,31 @@ class Session:
                 f"Options: {tuning.races} race(s) in {tuning.seconds:.0f} s, {tuning.won} won against the defaults."
             )
 
-    def _models(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> list[plan.Model]:
-        numbered = enumerate(self.profile.roots)
-        return [self._model(number, root, search, isolation, budget, memory) for number, root in numbered]
+    def _prover(self, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int) -> Prover:
+        return Prover(
+            root=root,
+            search=search,
+            options=self.options,
+            isolation=isolation,
+            budget=budget,
+            memory=memory,
+            progress=self.progress,
+        )
+
+    def _confirm_early(self, provers: Sequence[Prover]) -> None:
+        limited = self.options.memory_budget is not None or self.options.convert_budget is not None
+        if limited and len(provers) > 1:
+            return  # sets of several roots, from several moments, might together exceed what they share
+        for prover in provers:
+            prover.confirm_early()
+
+    def _said_of_interruption(self, provers: Sequence[Prover]) -> str:
+        if any(prover.proofs.best(prover.root) for prover in provers):
+            return "Interrupted: this is the best that had been confirmed until then."
+        return "Interrupted before a choice was confirmed: nothing is recommended yet."
+
+    def _models(self, search: Search, isolation: Isolation, memory: int, provers: Sequence[Prover]) -> list[plan.Model]:
+        return [self._model(number, prover, search, isolation, memory) for number, prover in enumerate(provers)]
 
     def _isolation(self) -> Isolation:
         if self.options.dry_run or self.options.isolation == "none":
@@ -155,22 +181,14 @@ class Session:
             isolation=isolation.name,
         )
 
-    def _model(
-        self, number: int, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int
-    ) -> plan.Model:
+    def _model(self, number: int, prover: Prover, search: Search, isolation: Isolation, memory: int) -> plan.Model:
+        root = prover.root
         lines = structure_lines(root.layer)
         findings = search.findings
         proven = Proven(regions=[], confirmation=None, dropped={})
-        if not self.options.dry_run and not self.interrupted:
-            prover = Prover(
-                root=root,
-                search=search,
-                options=self.options,
-                isolation=isolation,
-                budget=budget,
-                memory=memory,
-                progress=self.progress,
-            )
+        if self.interrupted:
+            proven = prover.proofs.best(root) or proven
+        elif not self.options.dry_run:
             proven = prover.best()
             search.choice.settle(root, proven.attempts)
         candidates = [each for each in findings.candidates if each.root is root]
@@ -208,7 +226,7 @@ class Session:
         """What the threads that regions use would do for eager, where they use more than eager does."""
         own = device.math_threads()
         threads = max((int(region.options.get("threads", own)) for region in regions), default=own)
-        if threads <= own or device.on_gpu():
+        if self.interrupted or threads <= own or device.on_gpu():
             return None
         work = EagerThreads(
             root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS

@@ -162,7 +162,8 @@ class Tuning:
         assert isinstance(best.outcome, Converted), "only what converts is tuned"
         number = self.search.roots.index(best.candidate.root)
         key = key_of("race", number, best.candidate.name, best.engine, best.options, choices)
-        known = self.journal.recall(key)
+        limit = max(1.0, min(10.0 + 3.0 * self._seconds_needed(best, len(choices)), self.budget.left))
+        known = self.journal.recall(key, limit)
         if isinstance(known, Raced):
             return known if not known.detail else None
         if self.journal.was_fatal(key):
@@ -181,14 +182,13 @@ class Tuning:
         )
         self.races += 1
         self.journal.begin(key)
-        raced = _raced(self._isolated(race, 10.0 + 3.0 * self._seconds_needed(best, len(choices))))
-        self.journal.end(key, raced)
+        raced = _raced(self._isolated(race, limit))
+        self.journal.end(key, raced, limit)
         return raced if not raced.detail else None
 
     def _isolated(self, race: Race, seconds: float) -> Result:
         self.search.findings.trials += 1
-        limit = max(1.0, min(seconds, self.budget.left))
-        return self.isolation.run(race.conduct, seconds=limit, memory=self.memory)
+        return self.isolation.run(race.conduct, seconds=seconds, memory=self.memory)
 
 
 def _raced(result: Result) -> Raced:

@@ -202,16 +202,34 @@ def default() -> Store | None:
     ``AUTOHYBRID_CACHE=off`` means none. ``$AUTOHYBRID_CACHE_SIZE`` bounds it (bytes, or with K, M, G, T). A directory
     that can't be trusted means none, with a warning.
     """
+    root = _cache()
+    try:
+        return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", ""))) if root else None
+    except SetupError as error:
+        warnings.warn(f"autohybrid stores nothing: {error}", RuntimeWarning, stacklevel=2)
+        return None
+
+
+def directory(name: str) -> Path | None:
+    """A private directory in the user's cache, beside the store's entries; None where :func:`default` is None."""
+    root = _cache()
+    if root is None:
+        return None
+    try:
+        for each in (root, root / name):
+            _own(each)
+    except SetupError as error:
+        warnings.warn(f"autohybrid keeps no {name}: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    return root / name
+
+
+def _cache() -> Path | None:
     named = os.environ.get("AUTOHYBRID_CACHE", "")
     if named.lower() == "off":
         return None
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    root = Path(named) if named else Path(base) / "autohybrid"
-    try:
-        return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", "")))
-    except SetupError as error:
-        warnings.warn(f"autohybrid stores nothing: {error}", RuntimeWarning, stacklevel=2)
-        return None
+    return Path(named) if named else Path(base) / "autohybrid"
 
 
 def _size(text: str) -> int:
