@@ -213,7 +213,7 @@ class _Settings:
             training_mode="ask",
             previous=previous,
             policies=self.policies,
-            repairs=self.engine.attempts(),
+            repairs=engines.attempts(self.engine, engines.this_machine()),
         )
 
 

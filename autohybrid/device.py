@@ -60,6 +60,16 @@ def synchronize() -> None:
         require_paddle().device.synchronize()
 
 
+def seconds_kept_waiting() -> float:
+    """Seconds for which this thread was ready to run until now, and other work had its core; 0.0 if nobody counts them.
+
+    The kernel's own account to the nanosecond (``Documentation/scheduler/sched-stats.rst``, the second field).
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) * 1e-9
+    return 0.0
+
+
 def cpu_model() -> str:
     """The processor's name as the kernel gives it, or the machine type."""
     with contextlib.suppress(OSError):
@@ -69,12 +79,16 @@ def cpu_model() -> str:
     return platform.machine()
 
 
-def processor() -> str:
-    """The processor's name with a digest of what it can do: one name may stand for several sets of instructions."""
-    flags = ""
+def _processor_flags() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+        return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return ""
+
+
+def processor() -> str:
+    """The processor's name with a digest of what it can do: one name may stand for several sets of instructions."""
+    flags = _processor_flags()
     return f"{cpu_model()} {hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
@@ -87,6 +101,18 @@ def math_threads() -> int:
     """The number of threads that eager operators use on a CPU: what OpenMP was told (Paddle sets 1 by default)."""
     value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(value) if value.isdigit() and int(value) > 0 else usable_cores()
+
+
+def set_math_threads(count: int) -> None:
+    """Has eager operators of this thread use so many threads on a CPU from now on."""
+    require_paddle().base.core.set_num_threads(count)
+
+
+def lower_precisions() -> tuple[str, ...]:
+    """The floating types below float32 that the current device computes with in hardware."""
+    if on_gpu():
+        return ("float16", "bfloat16") if require_paddle().amp.is_bfloat16_supported() else ("float16",)
+    return ("bfloat16",) if {"avx512_bf16", "amx_bf16"} & set(_processor_flags().split()) else ()
 
 
 def available_memory() -> int:

@@ -27,6 +27,9 @@ from autohybrid.device import clock, resident_memory
 Work: TypeAlias = Callable[[], Any]
 """Something to do; what it returns must be expressible in JSON."""
 
+_REQUESTS = (signal.SIGINT, signal.SIGTERM)
+"""What asks a process to end."""
+
 LOG_TAIL = 4000
 """Characters of a child's output that are kept as evidence."""
 
@@ -103,22 +106,27 @@ class Forked:
             with warnings.catch_warnings():
                 # Python 3.12 and later warn that another thread might hold a lock; `obstacle` looks for such threads.
                 warnings.simplefilter("ignore", DeprecationWarning)
+                # What a signal's handler raises while Python forks is lost: functions called at a fork can't raise.
+                allowed = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
                 child = os.fork()
             if child == 0:
                 os.close(reader)
                 tempfile.tempdir = scratch
-                _be_child(work, writer, log.fileno(), parent)
+                _be_child(work, writer, log.fileno(), parent, allowed)
             os.close(writer)
             try:
-                return self._attend(child, reader, log.fileno(), seconds, memory + resident_memory())
+                return self._attend(child, reader, log.fileno(), seconds, memory + resident_memory(), allowed)
             finally:
                 os.close(reader)
 
-    def _attend(self, child: int, reader: int, log: int, seconds: float, memory: int) -> Result:
+    def _attend(
+        self, child: int, reader: int, log: int, seconds: float, memory: int, allowed: set[signal.Signals | int]
+    ) -> Result:
         deadline = clock() + seconds
         received = bytearray()
         stopped = ""
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
             while True:
                 ready, _, _ = select.select([reader], [], [], 0.05)
                 if ready:
@@ -151,13 +159,15 @@ class Forked:
         return Died(how=_ending(status), log=tail)
 
 
-def _be_child(work: Work, writer: int, log: int, parent: int) -> None:
+def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signal.Signals | int]) -> None:
     """The child's whole life; never returns."""
     code = 70
     try:
         os.setpgid(0, 0)
         _die_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)

@@ -11,8 +11,10 @@ from autohybrid.device import clock
 from autohybrid.errors import ScriptError, UsageError
 from autohybrid.observe.observer import Observer
 from autohybrid.plan import Plan
+from autohybrid.search import memory
+from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
-from autohybrid.search.session import Session
+from autohybrid.search.session import Session, environment
 
 OBSERVED_CALLS = 6
 """How often the callable is called to be observed: hooked and unhooked calls are both needed."""
@@ -36,9 +38,9 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
     wanted = options or Options()
     if not callable(model_or_callable):
         raise UsageError(f"autohybrid.profile needs a Layer or a callable, got {type(model_or_callable).__name__}.")
-    memory = wanted.max_memory or device.available_memory() // 2
+    most_memory = wanted.max_memory or device.available_memory() // 2
     started = clock()
-    with Observer(max_calls=wanted.max_calls, keep_bytes=memory // 4) as observer:
+    with Observer(max_calls=wanted.max_calls, keep_bytes=most_memory // 4) as observer:
         for _ in range(OBSERVED_CALLS):
             model_or_callable(*args, **kwargs)
     seconds = clock() - started
@@ -52,6 +54,7 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
         options=wanted,
         script=None,
         script_seconds=seconds,
+        journal=Journal(memory=memory.place(seen, wanted, environment())),
         reproduces=wanted.reproductions is not None,
     )
     plan = session.make_plan()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONWARNINGS": "ignore", "GLOG_minloglevel": "3"}
+CHANGES = {"COLUMNS": "80", "PYTHONWARNINGS": "ignore", "GLOG_minloglevel": "3"}
 
 AUTOHYBRID = (sys.executable, "-m", "autohybrid")
 
@@ -46,7 +46,7 @@ def run(command: Sequence[str | Path], cwd: Path, stdin: str = "", seconds: floa
         text=True,
         timeout=seconds,
         check=False,
-        env=ENVIRONMENT,
+        env={**os.environ, **CHANGES},
     )
     return Run(code=done.returncode, out=done.stdout, err=done.stderr)
 
@@ -65,7 +65,7 @@ def run_in_terminal(command: Sequence[str | Path], cwd: Path) -> bytes:
         stdin=terminal,
         stdout=terminal,
         stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT,
+        env={**os.environ, **CHANGES},
     )
     os.close(terminal)
     written = bytearray()
@@ -99,7 +99,7 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=ENVIRONMENT,
+        env={**os.environ, **CHANGES},
         # Who runs the tests in the background has Ctrl-C ignored, and what is ignored is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:

@@ -8,6 +8,7 @@ from typing import Any
 
 import paddle
 import pytest
+from chained import Put
 from fakes import Honest
 
 import autohybrid
@@ -80,3 +81,11 @@ def convert() -> Iterator[Convert]:
 def honest() -> Honest:
     """An engine that converts at once and answers rightly."""
     return Honest()
+
+
+@pytest.fixture
+def put() -> Iterator[Put]:
+    """Puts regions at the chains of models, and takes them out again after the test."""
+    made = Put()
+    yield made
+    made.close()

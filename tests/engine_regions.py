@@ -69,6 +69,7 @@ def region_of(
     store: Store | None = None,
     proofs: int = 2,
     dynamic: tuple[Any, ...] = (),
+    tolerance: Tolerance | None = None,
 ) -> Iterator[Region]:
     """A region around ``layer.forward`` without gradients.
 
@@ -85,7 +86,7 @@ def region_of(
         function=layer.forward,
         engine=engines.by_name(engine) if isinstance(engine, str) else engine,
         options=options or {},
-        tolerance=Tolerance(),
+        tolerance=tolerance or Tolerance(),
         proofs=proofs,
         store=store,
     )

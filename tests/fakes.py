@@ -8,7 +8,7 @@ from typing import Any
 
 import paddle
 
-from autohybrid.engines import Request
+from autohybrid.engines import Dimension, Request
 from autohybrid.errors import ConversionError
 
 Tensors = list[Any]
@@ -18,6 +18,7 @@ class Honest:
     """Answers what eager answers; remembers what it was asked."""
 
     name = "fake"
+    dimensions: Sequence[Dimension] = ()
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -30,9 +31,6 @@ class Honest:
     def check_options(self, options: dict[str, Any]) -> None:
         if options:
             raise ConversionError(f"the fake engine has no options, got {options}")
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        return [{}]
 
     def convert(self, request: Request) -> Executable:
         self.requests.append(request)

@@ -32,6 +32,7 @@ def region(path: str, inputs: Any, **changes: Any) -> plan.Region:
         "function": "forward",
         "members": [],
         "code": "",
+        "source": None,
         "path": path,
         "aliases": [],
         "class_name": "Block",
@@ -69,6 +70,7 @@ def model(regions: list[plan.Region], **changes: Any) -> plan.Model:
         "regions": regions,
         "rejected": [],
         "confirmation": plan.Confirmation(processes=[SAMPLES, SAMPLES], equality=EQUALITY, min_gain=1.05),
+        "eager_threads": None,
     }
     return plan.Model(**{**fields, **changes})
 
@@ -108,6 +110,7 @@ def rejected(path: str, reason: str, **changes: Any) -> plan.Rejected:
     fields: dict[str, Any] = {
         "path": path,
         "function": "forward",
+        "members": [],
         "class_name": "Block",
         "reason": reason,
         "detail": "answers differ",
@@ -127,6 +130,7 @@ def ranked(path: str, **changes: Any) -> plan.RankedLayer:
     fields: dict[str, Any] = {
         "path": path,
         "function": "forward",
+        "members": [],
         "class_name": "Block",
         "aliases": [],
         "calls": 1.0,
@@ -165,6 +169,7 @@ REGIONS = st.builds(
     function=TEXTS,
     members=st.lists(TEXTS, max_size=2),
     code=TEXTS,
+    source=st.none() | PLACES,
     aliases=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     source_hash=TEXTS,
@@ -185,6 +190,7 @@ REJECTIONS = st.builds(
     plan.Rejected,
     path=TEXTS,
     function=TEXTS,
+    members=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     reason=TEXTS,
     detail=TEXTS,
@@ -200,6 +206,7 @@ RANKED = st.builds(
     plan.RankedLayer,
     path=TEXTS,
     function=TEXTS,
+    members=st.lists(TEXTS, max_size=2),
     class_name=TEXTS,
     aliases=st.lists(TEXTS, max_size=2),
     calls=NUMBERS,
@@ -213,6 +220,7 @@ RANKED = st.builds(
 CONFIRMATIONS = st.builds(
     plan.Confirmation, processes=st.lists(SAMPLES_MADE, max_size=2), equality=EQUALITIES, min_gain=NUMBERS
 )
+EAGER_THREADS = st.builds(plan.EagerThreads, threads=COUNTS, set_by=TEXTS, samples=SAMPLES_MADE)
 MODELS = st.builds(
     plan.Model,
     id=TEXTS,
@@ -229,6 +237,7 @@ MODELS = st.builds(
     regions=st.lists(REGIONS, max_size=2),
     rejected=st.lists(REJECTIONS, max_size=2),
     confirmation=st.none() | CONFIRMATIONS,
+    eager_threads=st.none() | EAGER_THREADS,
 )
 PLANS = st.builds(
     plan.Plan,

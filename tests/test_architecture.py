@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("stats", "device", "structure"),
+    ("stats", "device", "structure", "sizes"),
     ("plan", "store", "isolation"),
     ("engines", "report", "roots"),
     ("observe", "runtime"),
@@ -36,7 +36,6 @@ OWNERS = {
     "onnxruntime": ["engines/onnxruntime.py"],
     "openvino": ["engines/openvino.py"],
     "paddle2onnx": ["engines/onnx_export.py"],
-    "scipy.stats": ["stats.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
     "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],
@@ -45,7 +44,15 @@ OWNERS = {
 }
 """Who may import a library."""
 
-PADDLE_FREE = ["autohybrid", "autohybrid.cli", "autohybrid.cli.worker", "autohybrid.plan", "autohybrid.report.table"]
+PADDLE_FREE = [
+    "autohybrid",
+    "autohybrid.cli",
+    "autohybrid.cli.worker",
+    "autohybrid.cli.report",
+    "autohybrid.plan",
+    "autohybrid.report.table",
+    "autohybrid.report.html",
+]
 
 
 def _name(file: Path) -> str:

@@ -17,6 +17,7 @@ from paddle.nn import functional as F
 
 from autohybrid import device, engines
 from autohybrid.engines import Request, StorableEngine
+from autohybrid.engines.dimensions import this_machine
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import Finished, Forked
 from autohybrid.runtime.program import Answer, FlatProgram
@@ -260,11 +261,12 @@ def test_what_an_option_cannot_be_is_said(engine: str, options: dict[str, Any]) 
         engines.by_name(engine).check_options(options)
 
 
-def test_all_its_attempts_are_options_that_it_has(engine: str) -> None:
+def test_all_that_it_offers_to_try_are_options_that_it_has(engine: str) -> None:
     found = engines.by_name(engine)
-    assert found.attempts()[0] == {}
-    for options in found.attempts():
-        found.check_options(options)
+    machine = this_machine(threads=2, precisions=("bfloat16",))
+    for dimension in found.dimensions:
+        for alternative in dimension.alternatives(machine):
+            found.check_options(alternative.options)
 
 
 def test_a_failed_conversion_leaves_no_files_and_harms_no_later_one(

@@ -29,10 +29,11 @@ from autohybrid.isolation import Finished, Forked
 from autohybrid.observe.observer import Observer
 from autohybrid.runtime import attach
 from autohybrid.runtime.equality import Tolerance
+from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.prove import region_of
-from autohybrid.search.search import Budget, Search
+from autohybrid.search.search import Search
 
 CHILD_SECONDS = 240.0
 

@@ -240,3 +240,24 @@ def test_a_fault_is_traced_in_the_log_and_not_in_the_scripts_output(capfd: pytes
     assert isinstance(result, Died)
     assert "_pytest" in result.log, "the Python stack, of which the end is kept"
     assert "most recent call first" not in capfd.readouterr().err
+
+
+def test_ctrl_c_is_not_lost_while_python_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def interrupted_fork() -> int:
+        signal.raise_signal(signal.SIGINT)  # from here to the end of the fork nobody could hear of it
+        try:
+            return fork()
+        except KeyboardInterrupt:
+            return fork()
+
+    monkeypatch.setattr(os, "fork", interrupted_fork)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Forked().run(lambda: 1, seconds=30.0, memory=MEMORY)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

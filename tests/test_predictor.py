@@ -20,9 +20,11 @@ from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, c
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Equality, Samples
+from autohybrid.runtime.equality import Tolerance, tolerance_for
 from autohybrid.runtime.variant import State
+from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
-from autohybrid.search.search import Attempt, Findings, Search
+from autohybrid.search.search import Search
 
 
 @pytest.fixture
@@ -60,10 +62,16 @@ def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPat
         assert settled(region, paddle.randn([4, 16])).refusal == "wrong"
 
 
+def test_without_any_pass_it_is_right_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
+    with region_of(Residual(), options={"optimization_level": 0}) as region:
+        assert settled(region, paddle.randn([4, 16])).state is State.SERVING
+
+
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_upsampling_is_right_with_one_of_the_attempts(mode: str) -> None:
     layer, x = Upsampling(mode), paddle.randn([1, 3, 8, 8])
-    for options in engines.by_name("predictor").attempts():
+    for options in engines.attempts(engines.by_name("predictor"), engines.this_machine()):
         with region_of(layer, options=options) as region:
             if settled(region, x).state is State.SERVING:
                 assert apart(region(x), layer(x)) < 1e-4
@@ -199,6 +207,7 @@ def test_a_pass_that_does_not_exist_is_refused() -> None:
         ({"precision": "float8"}, "precision must be one of float32, float16, bfloat16"),
         ({"precision": "float16"}, "precision has no effect on cpu"),
         ({"memory_pool_mb": 10}, "memory_pool_mb has no effect on cpu"),
+        ({"optimization_level": 4}, "optimization_level must be 0, 1, 2 or 3"),
         ({"max_predictors": []}, "max_predictors must be a positive int"),
     ],
 )
@@ -230,7 +239,7 @@ class _FakeConfig:
         self.told: list[tuple[Any, ...]] = [("files", *files)]
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *args: self.told.append((name, *args))
+        return lambda *args, **settings: self.told.append((name, *args, *settings.items()))
 
 
 def test_on_a_gpu_the_config_gets_pool_device_and_precision(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +255,74 @@ def test_on_a_gpu_the_config_gets_pool_device_and_precision(exported: Path, monk
     )
     with pytest.raises(ConversionError, match="onednn has no effect on gpu:1"):
         PredictorEngine().check_options({"onednn": False})
-    assert PredictorEngine().attempts() == [{}]
+    assert engines.attempts(PredictorEngine(), engines.Machine(gpu=True)) == [{}]
+
+
+def test_on_a_gpu_compilers_and_kernels_are_switched_on(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "Config", _FakeConfig)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle, "is_compiled_with_cinn", lambda: True)
+    options = {"cinn": True, "cutlass": True, "tensorrt": True}
+    PredictorEngine().check_options(options)
+    told = [call[0] for call in configured(exported, options).told]
+    assert {"enable_cinn", "exp_enable_use_cutlass", "enable_tensorrt_engine"} <= set(told)
+
+
+CPU = {"deleted_passes", "onednn", "optimization_level"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "names"),
+    [
+        (engines.Machine(), CPU),
+        (engines.Machine(threads=2), CPU | {"threads"}),
+        (engines.Machine(precisions=("bfloat16",)), CPU | {"precision"}),
+        (engines.Machine(gpu=True, threads=8), {"cutlass"}),
+        (engines.Machine(gpu=True, tensorrt=True, cinn=True), {"cutlass", "tensorrt", "cinn"}),
+    ],
+)
+def test_only_what_a_machine_has_is_offered(machine: engines.Machine, names: set[str]) -> None:
+    offered = [each.options for choice in PredictorEngine().dimensions for each in choice.alternatives(machine)]
+    assert {name for options in offered for name in options} == names
+
+
+def test_this_machine_allows_what_it_is_told_and_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "usable_cores", lambda: 4)
+    monkeypatch.setattr(device, "math_threads", lambda: 1)
+    monkeypatch.setattr(device, "lower_precisions", lambda: ("bfloat16",))
+    assert engines.this_machine().threads == 1
+    assert engines.this_machine(threads=2).threads == 2
+    assert engines.this_machine(threads=64).threads == 4, "not more than there are cores"
+    assert engines.this_machine(precisions=("float16", "bfloat16")).precisions == ("bfloat16",)
+
+
+def test_threads_of_a_region_are_not_left_to_eager(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(device, "set_math_threads", told.append)
+    for threads, expected in ((2, [1]), (1, [])):
+        told.clear()
+        monkeypatch.setattr(device, "math_threads", lambda: 1)
+        executable = PredictorExecutable(exported, {"threads": threads}, 1)
+        executable.run([paddle.randn([2, 4])])
+        assert told == expected
+        executable.close()
+
+
+@pytest.mark.skipif("bfloat16" not in device.lower_precisions(), reason="this processor doesn't compute with bfloat16")
+def test_bfloat16_on_a_cpu_is_right_within_its_own_tolerance() -> None:
+    paddle.seed(0)
+    with region_of(Residual(), options={"precision": "bfloat16"}) as region:
+        assert settled(region, paddle.randn([4, 16])).refusal == "wrong", "float32's tolerance is too narrow for it"
+    tolerance = tolerance_for(Tolerance(), {"precision": "bfloat16"})
+    with region_of(Residual(), options={"precision": "bfloat16"}, tolerance=tolerance) as region:
+        assert settled(region, paddle.randn([4, 16])).state is State.SERVING
+
+
+def test_a_lower_precision_never_narrows_a_tolerance() -> None:
+    wide = Tolerance(rtol=0.5, atol=0.5)
+    assert wide.at("bfloat16") == wide
+    assert Tolerance().at("float32") == Tolerance()
+    assert Tolerance().at("float16").rtol == 1e-2
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +413,8 @@ def _search_after(outcome: Any) -> tuple[Search, Any]:
     candidate: Any = object()
     search = Search.__new__(Search)
     attempt = Attempt(candidate=candidate, engine="predictor", options={}, outcome=outcome, measured_on="", inputs=None)
-    search.findings = Findings(attempts=[attempt])
+    search.findings = Findings()
+    search.findings.note(attempt)
     return search, candidate
 
 

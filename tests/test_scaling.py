@@ -12,7 +12,7 @@ from paddle import nn
 
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile, Spot
 from autohybrid.runtime.fingerprint import source_hash, structure_lines
-from autohybrid.search import search
+from autohybrid.search import choice
 from autohybrid.search.below import Family
 from autohybrid.search.candidates import Candidate, candidates_of, nests
 
@@ -31,7 +31,7 @@ SHORTEST = 2e-3
 def test_no_step_takes_much_more_than_its_share_longer_on_a_larger_model(
     shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "LEAST_SAVING", 0.0)
+    monkeypatch.setattr(choice, "LEAST_SAVING", 0.0)
     small: dict[str, float] = {}
     large: dict[str, float] = {}
     too_much: dict[str, float] = {}

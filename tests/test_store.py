@@ -569,7 +569,9 @@ def test_apply_uses_the_users_store(monkeypatch: pytest.MonkeyPatch) -> None:
     layer.eval()
     tensors, structure = flatten(((x,), {}))
     planned = SimpleNamespace(
+        kind="layer",
         path="",
+        function="forward",
         engine="predictor",
         options={},
         inputs=[recorded(structure, tensors, ((4, 16),))],

@@ -145,6 +145,7 @@ class _Meeting:
     """An engine whose executable waits in ``run`` until as many threads are in it as it was told."""
 
     name = "meeting"
+    dimensions = ()
 
     def __init__(self, concurrent: bool) -> None:
         self.concurrent = concurrent
@@ -220,6 +221,16 @@ def test_a_conversion_that_a_change_overtakes_is_not_used() -> None:
         assert region.variants[0].state is State.NEW
         assert engine.closed == 1
         assert settled(region, x).state is State.SERVING
+
+
+def test_a_pool_that_is_closed_while_it_makes_its_first_item_is_busy() -> None:
+    def make() -> None:
+        pool.close()
+        raise FileNotFoundError("what it is made from went with it")
+
+    pool: Pool[None] = Pool(make, limit=2, making=threading.RLock())
+    with pytest.raises(Busy, match="closed"):
+        pool.use(lambda item: item)
 
 
 @pytest.mark.parametrize("engine", STORABLE)

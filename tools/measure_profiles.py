@@ -39,7 +39,7 @@ def measured(name: str) -> str:
         report = Path(scratch, "report.txt")
         files = ["-o", str(Path(scratch, "plan.json")), "--report", str(report)]
         subprocess.run(
-            [sys.executable, "-m", "autohybrid", command[0], *files, *command[1:]],
+            [sys.executable, "-m", "autohybrid", command[0], "--fresh", *files, *command[1:]],
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,

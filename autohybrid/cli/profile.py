@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
+from autohybrid.sizes import parsed_size
 
 MOST_RESTARTS = 50
 
@@ -46,7 +49,36 @@ MOST_RESTARTS = 50
     metavar="MIB",
     help="For kept inputs, and for each trial.  [default: half of what is free]",
 )
+@click.option(
+    "--threads",
+    metavar="N|auto",
+    help="Math threads that a conversion may use on a CPU.  [default: as many as the script]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["bfloat16", "float16"]),
+    metavar="NAME",
+    help="Allow bfloat16 or float16 besides float32, with a wider tolerance; repeatable.",
+)
+@click.option(
+    "--memory-budget", metavar="SIZE", help="What all regions may hold beyond eager, as 500MB or 2GiB.  [default: any]"
+)
+@click.option(
+    "--convert-budget", type=float, metavar="S", help="Seconds that all conversions may take at start.  [default: any]"
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["steady", "script"]),
+    default="steady",
+    show_default=True,
+    metavar="NAME",
+    help="steady or script: choose by the time of a call once converted, or by what such a run saves, conversions "
+    "included.",
+)
 @click.option("--dry-run", is_flag=True, help="Rank only, convert nothing; writes a plan only with -o.")
+@click.option("--fresh", is_flag=True, help="Try everything anew, also what an earlier search has tried.")
 @click.option("--report", "report_file", metavar="FILE", help="Write the report there, not after the script's output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing plan.")
 @click.option(
@@ -59,6 +91,8 @@ def command(
     module: str | None,
     output: str | None,
     max_memory: int | None,
+    threads: str | None,
+    memory_budget: str | None,
     dry_run: bool,
     report_file: str | None,
     force: bool,
@@ -77,6 +111,8 @@ def command(
     settings = {
         **options,
         "max_memory": None if max_memory is None else max_memory * 2**20,
+        "threads": _thread_count(threads),
+        "memory_budget": _bytes(memory_budget),
         "dry_run": dry_run,
     }
     job = jobs.Job(
@@ -94,11 +130,31 @@ def command(
         outcome = _finished(job, directory)
         if (directory / jobs.PLAN).exists():
             made = plan.load(directory / jobs.PLAN)
-            if writes and not outcome.interrupted and not outcome.script_failed:
+            kept = writes and not outcome.script_failed and (not outcome.interrupted or _recommends(made))
+            if kept:
                 _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
                 plan.save(made, place)
-            _publish(table.render(made), report_file)
+            _publish(made, str(place) if kept else None, report_file)
     return _exit_code(job, outcome)
+
+
+def _recommends(made: plan.Plan) -> bool:
+    return any(model.regions for model in made.models)
+
+
+def _thread_count(value: str | None) -> int | str | None:
+    if value is None or value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--threads is a number of at least 1, or auto, got {value!r}.")
+    return int(value)
+
+
+def _bytes(value: str | None) -> int | None:
+    try:
+        return None if value is None else parsed_size(value)
+    except ValueError:
+        raise UsageError(f"--memory-budget is an amount of memory, as 500MB or 2GiB, got {value!r}.") from None
 
 
 def _check_numbers(settings: dict[str, Any]) -> None:
@@ -107,9 +163,9 @@ def _check_numbers(settings: dict[str, Any]) -> None:
         raise UsageError(f"--budget must be a positive number of seconds, got {budget}.")
     if not gain >= 1.0:
         raise UsageError(f"--min-gain is a speedup of at least 1, got {gain}.")
-    for name in ("rtol", "atol"):
-        if not settings[name] >= 0.0:
-            raise UsageError(f"--{name} can't be negative, got {settings[name]}.")
+    for name in ("rtol", "atol", "convert_budget"):
+        if settings[name] is not None and not settings[name] >= 0.0:
+            raise UsageError(f"--{name.replace('_', '-')} can't be negative, got {settings[name]}.")
     for name in ("max_calls", "max_memory"):
         if settings[name] is not None and settings[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")
@@ -136,7 +192,7 @@ def _finished(job: jobs.Job, directory: Path) -> jobs.Outcome:
     restarts = 0
     while outcome is None and job.rerun and (directory / jobs.JOURNAL).exists() and restarts < MOST_RESTARTS:
         restarts += 1
-        again = jobs.Job(**{**{name: getattr(job, name) for name in job.__struct_fields__}, "repeated": True})
+        again = msgspec.structs.replace(job, repeated=True, options={**job.options, "fresh": False})
         status = jobs.wait(jobs.start(again, directory))
         outcome = jobs.outcome_in(directory)
     if outcome is None:
@@ -158,11 +214,11 @@ def _keep_reproductions(made: Path, place: Path) -> None:
         kept.rmdir()
 
 
-def _publish(text: str, report_file: str | None) -> None:
+def _publish(made: plan.Plan, plan_file: str | None, report_file: str | None) -> None:
     if report_file is None:
-        print(f"\n{text}")
+        print(f"\n{on_terminal(made, plan_file)}")
     else:
-        Path(report_file).write_text(text + "\n", encoding="utf-8")
+        Path(report_file).write_text(table.render(made, plan_file=plan_file) + "\n", encoding="utf-8")
 
 
 def _exit_code(job: jobs.Job, outcome: jobs.Outcome) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -40,16 +43,17 @@ def _profile(job: Job, directory: Path) -> Outcome:
     from autohybrid import engines
     from autohybrid.observe import script
     from autohybrid.observe.observer import Observer
+    from autohybrid.search import memory
     from autohybrid.search.journal import Journal
     from autohybrid.search.options import Options
-    from autohybrid.search.session import Session
+    from autohybrid.search.session import Session, environment
 
     options = msgspec.convert(job.options, Options)
     for name in options.engines:
         engines.by_name(name)
-    memory = options.max_memory or available_memory() // 2
+    most_memory = options.max_memory or available_memory() // 2
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Observer(max_calls=options.max_calls, keep_bytes=memory // 4) as observer:
+    with Observer(max_calls=options.max_calls, keep_bytes=most_memory // 4) as observer:
         started = clock()
         ending = script.run(command)
         seconds = clock() - started
@@ -69,25 +73,41 @@ def _profile(job: Job, directory: Path) -> Outcome:
     if outcome.script_failed or outcome.interrupted:
         # What was seen is still worth a report; a search isn't what somebody waits for now.
         options = dataclasses.replace(options, dry_run=True)
+    journal = Journal(directory / JOURNAL, memory.place(seen, options, environment()))
     session = Session(
         profile=seen,
         options=options,
         script=plan.Script(command=command.shown(), seconds=seconds, exit_code=ending.exit_code),
         script_seconds=seconds,
-        journal=Journal(directory / JOURNAL),
+        journal=journal,
         progress=_shown_progress if job.show_progress else lambda _line: None,
         rerun=job.rerun,
     )
     try:
-        made = session.make_plan()
+        with _interrupted_when_terminated():
+            made = session.make_plan()
     finally:
         _clear_progress(job)
+    if journal.recalled:
+        print(f"autohybrid: {journal.recalled} (--fresh makes all of them.)", file=sys.stderr)
     outcome = msgspec.structs.replace(outcome, interrupted=outcome.interrupted or session.interrupted)
     plan.save(made, directory / PLAN)
     (directory / REPRODUCTIONS).mkdir(exist_ok=True)
     for name, text in session.reproductions.items():
         (directory / REPRODUCTIONS / name).write_text(text)
     return outcome
+
+
+@contextlib.contextmanager
+def _interrupted_when_terminated() -> Iterator[None]:
+    """Within it a request to terminate is as Ctrl-C, whatever the script had made of both."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(job: Job) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
+from autohybrid.engines.dimensions import Alternative, Dimension, Machine, attempts, combined, this_machine
 from autohybrid.engines.interface import Busy, Engine, Executable, Request, StorableEngine, StoredExecutable
 from autohybrid.errors import UsageError
 
@@ -12,15 +13,21 @@ GROUP = "autohybrid.engines"
 
 __all__ = [
     "GROUP",
+    "Alternative",
     "Busy",
+    "Dimension",
     "Engine",
     "Executable",
+    "Machine",
     "Request",
     "StorableEngine",
     "StoredExecutable",
+    "attempts",
     "available",
     "by_name",
+    "combined",
     "runtime_of",
+    "this_machine",
 ]
 
 

@@ -15,15 +15,20 @@ from typing import Any
 
 import paddle
 
+from autohybrid.engines.dimensions import Alternative, Dimension
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
 from autohybrid.engines.silence import stdout_kept
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
-_CURES = (["inplace_pass"], ["onednn_placement_pass", "inplace_pass"])
-"""Passes whose deletion cures known faults on CPU in Paddle 3.0 to 3.3: ``inplace_pass`` overwrites an operand that is
-needed again, ``onednn_placement_pass`` leads to failing upsampling and to crashes in some attention layers."""
+_CURES = (
+    Alternative(options={"deleted_passes": ["inplace_pass"]}, cures=True),
+    Alternative(options={"deleted_passes": ["onednn_placement_pass", "inplace_pass"]}, cures=True),
+    Alternative(options={"deleted_passes": ["inplace_pass"], "onednn": False}, cures=True, hope=1.2),
+)
+"""Cures of known faults on CPU in Paddle 3.0 to 3.3: ``inplace_pass`` overwrites an operand that is needed again,
+``onednn_placement_pass`` leads to failing upsampling and to crashes in some attention layers."""
 
 
 class IncubateEngine:
@@ -36,6 +41,7 @@ class IncubateEngine:
 
     name = "incubate"
     runtime = "paddle.inference"
+    dimensions = (Dimension(name="passes", alternatives=lambda machine: _CURES),)
 
     def unavailable(self) -> str | None:
         if hasattr(paddle.incubate.jit, "inference"):
@@ -51,10 +57,6 @@ class IncubateEngine:
                     f"the engine incubate has no option {name!r}", f"It has: {', '.join(sorted(known))}."
                 )
         check_pass_names(self.name, options.get("deleted_passes", []))
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        attempts: list[dict[str, Any]] = [{}, *({"deleted_passes": list(passes)} for passes in _CURES)]
-        return [*attempts, {"deleted_passes": ["inplace_pass"], "onednn": False}]
 
     def convert(self, request: Request) -> _Wrapped:
         self.check_options(request.options)

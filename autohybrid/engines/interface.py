@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from autohybrid.structure import Tensor
+
+if TYPE_CHECKING:
+    from autohybrid.engines.dimensions import Dimension
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +61,17 @@ class Executable(Protocol):
 
 
 class Engine(Protocol):
-    """Something that converts. ``name`` is what plans and options call it."""
+    """Something that converts.
+
+    Attributes:
+        name: what plans and options call it.
+        dimensions: what can be chosen about its conversions, those that cure in the order in which they are tried.
+    """
 
     name: str
+
+    @property
+    def dimensions(self) -> Sequence[Dimension]: ...
 
     def unavailable(self) -> str | None:
         """Why it can't be used here, or None."""
@@ -68,10 +79,6 @@ class Engine(Protocol):
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raises ``ConversionError`` for an option that it doesn't know or can't do here."""
-        ...
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        """Options worth trying: the defaults first, then what is known to cure a wrong or failed conversion."""
         ...
 
     def convert(self, request: Request) -> Executable:

@@ -16,6 +16,7 @@ import paddle
 
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
+from autohybrid.engines.dimensions import THREADS, Alternative, Dimension, on_cpu
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
@@ -61,6 +62,15 @@ _NOTHING = ctypes.create_string_buffer(16)
 _NOWHERE = ctypes.addressof(_NOTHING)
 
 
+DIMENSIONS = (
+    # Without the rewritings that round differently.
+    Dimension(
+        name="optimization", alternatives=on_cpu(Alternative(options={"optimization": "basic"}, cures=True, hope=1.0))
+    ),
+    THREADS,
+)
+
+
 class OnnxRuntimeEngine:
     """ONNX Runtime around a flat Layer.
 
@@ -72,6 +82,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    dimensions = DIMENSIONS
 
     def unavailable(self) -> str | None:
         missing = onnx_export.lacking("onnxruntime", "paddle2onnx")
@@ -84,10 +95,6 @@ class OnnxRuntimeEngine:
 
     def check_options(self, options: dict[str, Any]) -> None:
         rules.check(self.name, _RULES, options)
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        """The defaults; then without the rewritings that round differently."""
-        return [{}, {"optimization": "basic"}]
 
     def convert(self, request: Request) -> OnnxRuntimeExecutable:
         self.check_options(request.options)

@@ -23,6 +23,7 @@ import paddle
 
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
+from autohybrid.engines.dimensions import PRECISION, THREADS
 from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
@@ -38,6 +39,10 @@ LARGEST_COPIED = 1 << 16
 _RULES = {
     "threads": rules.count(),
     "pinning": rules.flag(),
+    "precision": rules.Rule(
+        accepts=lambda value: value == "float32" or value in device.lower_precisions(),
+        wanted="float32, or bfloat16 where the processor computes with it",
+    ),
     "device": rules.Rule(accepts=lambda value: type(value) is str and value in _devices(), wanted="installed"),
 }
 
@@ -54,16 +59,21 @@ _DTYPES: dict[str, Any] = {
 """Paddle's dtypes by OpenVINO's names. It computes float64 as float32, and has no bfloat16 that all processors know."""
 
 
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
 class OpenVinoEngine:
     """OpenVINO around a flat Layer.
 
     Options:
         threads: as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Threads of its own, beside Paddle's.
         pinning: whether its threads are bound to cores (False: Paddle's threads would be in their way).
+        precision: float32 unless told otherwise, or bfloat16 where the processor computes with it.
         device: what computes, by OpenVINO's name for it (``CPU``).
     """
 
     name = "openvino"
+    dimensions = (THREADS, PRECISION)
 
     def unavailable(self) -> str | None:
         missing = onnx_export.lacking("openvino", "paddle2onnx")
@@ -76,9 +86,6 @@ class OpenVinoEngine:
 
     def check_options(self, options: dict[str, Any]) -> None:
         rules.check(self.name, _RULES, options)
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        return [{}]
 
     def convert(self, request: Request) -> OpenVinoExecutable:
         self.check_options(request.options)
@@ -149,7 +156,7 @@ def _device(options: dict[str, Any]) -> str:
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     # Left to itself, it computes in bfloat16 where the processor can.
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[options.get("precision", "float32")]}
     if _device(options) == "CPU":
         settings["INFERENCE_NUM_THREADS"] = options.get("threads", device.math_threads())
         settings["NUM_STREAMS"] = 1

@@ -18,6 +18,7 @@ import paddle
 from paddle import inference
 
 from autohybrid import device
+from autohybrid.engines.dimensions import PRECISION, THREADS, Alternative, Dimension, on_cpu, on_gpu
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import (
     STEM,
@@ -55,10 +56,38 @@ _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "onednn": (_is_bool, "a bool"),
     "onednn_cache": (lambda value: type(value) is int and value >= 0, "an int, at least 0"),
     "ir_optim": (_is_bool, "a bool"),
+    "optimization_level": (lambda value: type(value) is int and 0 <= value <= 3, "0, 1, 2 or 3"),
     "max_predictors": (_is_count, "a positive int"),
     "memory_pool_mb": (_is_count, "a positive int"),
     "precision": (_PRECISIONS.__contains__, f"one of {', '.join(_PRECISIONS)}"),
+    "cinn": (_is_bool, "a bool"),
+    "tensorrt": (_is_bool, "a bool"),
+    "cutlass": (_is_bool, "a bool"),
 }
+
+
+DIMENSIONS = (
+    # These cure upsampling, some attention layers, and activations that oneDNN loses; at last, without any pass, what
+    # another one breaks (answers are eager's to the bit then, and so is the speed of most large models).
+    Dimension(
+        name="oneDNN",
+        alternatives=on_cpu(
+            Alternative(options={"deleted_passes": ["onednn_placement_pass"]}, cures=True, hope=1.2),
+            Alternative(options={"onednn": False}, cures=True, hope=1.2),
+            Alternative(options={"optimization_level": 0}, cures=True),
+        ),
+    ),
+    THREADS,
+    PRECISION,
+    Dimension(
+        name="compiler",
+        alternatives=lambda machine: [
+            *([Alternative(options={"cinn": True}, hope=1.5)] if machine.cinn else []),
+            *([Alternative(options={"tensorrt": True}, hope=2.0)] if machine.tensorrt else []),
+        ],
+    ),
+    Dimension(name="kernels", alternatives=on_gpu(Alternative(options={"cutlass": True}, hope=1.3))),
+)
 
 
 class PredictorEngine:
@@ -66,19 +95,24 @@ class PredictorEngine:
 
     Options:
         threads: math threads on a CPU; as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Paddle sets
-            this for the whole calling thread, so that eager code after the region runs with it as well.
+            this for the whole calling thread; it is set back after each run.
         onednn: use oneDNN on a CPU (True).
         onednn_cache: how many shapes oneDNN's cache may hold primitives for.
         deleted_passes: names of IR passes to delete besides :data:`DELETED_PASSES`.
         ir_optim: optimise the program (True).
+        optimization_level: how many of Paddle's passes run, 0 (none, oneDNN's neither) to 3; Paddle's own default is 2.
         max_predictors: how many threads may have a predictor of their own; others borrow one that is idle, and where
             none is, eager answers: no call waits for another.
         memory_pool_mb: first size of the memory pool on a GPU (1000, as in the wrapper).
-        precision: float32, or float16 or bfloat16 on a GPU.
+        precision: float32, or float16 or bfloat16 on a GPU, or bfloat16 on a CPU that computes with it.
+        cinn: optimise the program by CINN, where Paddle was built with it.
+        tensorrt: hand what TensorRT can do to it (on a GPU, where Paddle was built with it).
+        cutlass: use CUTLASS kernels on a GPU.
     """
 
     name = "predictor"
     runtime = "paddle.inference"
+    dimensions = DIMENSIONS
 
     def unavailable(self) -> str | None:
         lacking = [name for name in ("Config", "create_predictor") if not hasattr(inference, name)]
@@ -98,18 +132,15 @@ class PredictorEngine:
         if device.on_gpu():
             misplaced: list[str] = [name for name in ("threads", "onednn", "onednn_cache") if name in options]
         else:
-            misplaced = [name for name in ("memory_pool_mb",) if name in options]
-            misplaced += ["precision"] if options.get("precision", "float32") != "float32" else []
+            misplaced = [name for name in ("memory_pool_mb", "tensorrt", "cutlass") if name in options]
+            misplaced += ["precision"] if options.get("precision", "float32") not in _cpu_precisions() else []
         if misplaced:
             raise ConversionError(f"{self.name}: {misplaced[0]} has no effect on {paddle.device.get_device()}")
-        if options.get("onednn") is False and "onednn_cache" in options:
-            raise ConversionError(f"{self.name}: onednn_cache has no effect with onednn=False")
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        """The defaults; then what cures upsampling, some attention layers, and activations that oneDNN loses."""
-        if device.on_gpu():
-            return [{}]
-        return [{}, {"deleted_passes": ["onednn_placement_pass"]}, {"onednn": False}]
+        idle = [name for name in ("onednn_cache", "precision") if name in options]
+        if options.get("onednn") is False and idle:
+            raise ConversionError(f"{self.name}: {idle[0]} has no effect with onednn=False")
+        if options.get("cinn") and not paddle.is_compiled_with_cinn():
+            raise ConversionError(f"{self.name}: this Paddle was built without CINN")
 
     def made_with(self) -> dict[str, str]:
         return {}
@@ -187,14 +218,16 @@ class PredictorExecutable:
         config = configured(self._directory, self._options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Predictor(inference.create_predictor(config), self._inputs)
+            predictor = inference.create_predictor(config)
+        return _Predictor(predictor, self._inputs, threads=self._options.get("threads"))
 
 
 class _Predictor:
-    """One of Paddle's predictors, taking the program's inputs in order."""
+    """One of Paddle's predictors, taking the program's inputs in order; ``threads`` None for as many as eager."""
 
-    def __init__(self, predictor: Any, inputs: int) -> None:
+    def __init__(self, predictor: Any, inputs: int, *, threads: int | None = None) -> None:
         self._predictor = predictor
+        self._own_threads = threads is not None and threads != device.math_threads()
         names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
         self._order = [place_of(name) for name in names]
@@ -204,7 +237,11 @@ class _Predictor:
         given = tensors if self._in_order else [tensors[index] for index in self._order]
         # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
         # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
-        return [output.clone() for output in self._predictor.run(given)]
+        try:
+            return [output.clone() for output in self._predictor.run(given)]
+        finally:
+            if self._own_threads:
+                device.set_math_threads(device.math_threads())
 
 
 def configured(directory: Path, options: dict[str, Any]) -> Any:
@@ -217,15 +254,29 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
     # Not on: with programs in Paddle's default format a predictor can't be made then.
     config.enable_memory_optim(False)
     config.switch_ir_optim(options.get("ir_optim", True))
+    if "optimization_level" in options:
+        config.set_optimization_level(options["optimization_level"])
     place = str(paddle.device.get_device())
     if place.startswith("gpu"):
         precision = getattr(inference.PrecisionType, _PRECISIONS[options.get("precision", "float32")])
         config.enable_use_gpu(options.get("memory_pool_mb", 1000), int(place.partition(":")[2] or 0), precision)
+        if options.get("cutlass"):
+            config.exp_enable_use_cutlass()
+        if options.get("tensorrt"):
+            config.enable_tensorrt_engine(
+                workspace_size=1 << 30, max_batch_size=1, min_subgraph_size=3, precision_mode=precision
+            )
     else:
         _configure_cpu(config, options)
+    if options.get("cinn"):
+        config.enable_cinn()
     for name in (*DELETED_PASSES, *options.get("deleted_passes", ())):
         config.delete_pass(name)
     return config
+
+
+def _cpu_precisions() -> tuple[str, ...]:
+    return ("float32", *device.lower_precisions())
 
 
 def _configure_cpu(config: Any, options: dict[str, Any]) -> None:
@@ -237,5 +288,7 @@ def _configure_cpu(config: Any, options: dict[str, Any]) -> None:
         getattr(config, f"enable_{kind}")()
         if "onednn_cache" in options:
             getattr(config, f"set_{kind}_cache_capacity")(options["onednn_cache"])
+        if options.get("precision") == "bfloat16":
+            getattr(config, f"enable_{kind}_bfloat16")()
     else:
         getattr(config, f"disable_{kind}")()

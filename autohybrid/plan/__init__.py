@@ -3,6 +3,7 @@
 from autohybrid.plan.document import (
     SCHEMA_VERSION,
     Confirmation,
+    EagerThreads,
     Environment,
     Equality,
     Model,
@@ -14,6 +15,7 @@ from autohybrid.plan.document import (
     Samples,
     Script,
     Settings,
+    chain_name,
     spot_name,
 )
 from autohybrid.plan.files import dump, json_schema, load, parse, save
@@ -21,6 +23,7 @@ from autohybrid.plan.files import dump, json_schema, load, parse, save
 __all__ = [
     "SCHEMA_VERSION",
     "Confirmation",
+    "EagerThreads",
     "Environment",
     "Equality",
     "Model",
@@ -32,6 +35,7 @@ __all__ = [
     "Samples",
     "Script",
     "Settings",
+    "chain_name",
     "dump",
     "json_schema",
     "load",

@@ -95,11 +95,27 @@ def spot_name(path: str, function: str) -> str:
     return f"{path}.{function}()" if path else f"{function}()"
 
 
+def chain_name(members: list[str] | tuple[str, ...], line: int) -> str:
+    """What people call a chain: ``blocks.0..11, line 73``."""
+    first, last = (members[0], members[-1]) if members else ("", "")
+    stem = first.rpartition(".")[0]
+    if stem and last.startswith(stem + "."):
+        last = last[len(stem) + 1 :]
+    return f"{first}..{last}, line {line}"
+
+
+def candidate_name(path: str, function: str, members: list[str], source: Place | None) -> str:
+    """:func:`chain_name` for what has members, else :func:`spot_name`."""
+    return chain_name(members, source.line if source else 0) if members else spot_name(path, function)
+
+
 class RankedLayer(Document, frozen=True):
-    """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method."""
+    """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method;
+    ``members`` are the paths of the Layers that a chain calls, empty for what is no chain."""
 
     path: str
     function: str
+    members: list[str]
     class_name: str = msgspec.field(name="class")
     aliases: list[str]
     calls: float
@@ -113,7 +129,7 @@ class RankedLayer(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Region(Document, frozen=True):
@@ -125,7 +141,8 @@ class Region(Document, frozen=True):
 
     ``kind`` tells what it stands for: a Layer's forward (``layer``), another method of it (``method``), or consecutive
     calls in a Layer's function (``chain``). ``function`` is the attribute that is replaced. Of a chain, ``members`` are
-    the paths of the Layers called, in order, and ``code`` the statements, by which it is found again.
+    the paths of the Layers called, in order, and ``code`` the statements, by which it is found again. ``source`` is
+    where the code stood when it was profiled.
     """
 
     kind: Literal["layer", "method", "chain"]
@@ -133,6 +150,7 @@ class Region(Document, frozen=True):
     function: str
     members: list[str]
     code: str
+    source: Place | None
     aliases: list[str]
     class_name: str = msgspec.field(name="class")
     source_hash: str
@@ -152,11 +170,11 @@ class Region(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Rejected(Document, frozen=True):
-    """A Layer or an attempt that was passed over, and why.
+    """A Layer, a method, a chain or an attempt that was passed over, and why.
 
     ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the root's time that it
     stands for; ``evidence`` what was seen (the end of a dead process's output, the numbers that differed);
@@ -165,6 +183,7 @@ class Rejected(Document, frozen=True):
 
     path: str
     function: str
+    members: list[str]
     class_name: str = msgspec.field(name="class")
     reason: str
     detail: str
@@ -179,7 +198,7 @@ class Rejected(Document, frozen=True):
     @property
     def name(self) -> str:
         """What people call it."""
-        return spot_name(self.path, self.function)
+        return candidate_name(self.path, self.function, self.members, self.source)
 
 
 class Confirmation(Document, frozen=True):
@@ -204,8 +223,21 @@ class Confirmation(Document, frozen=True):
         return self.comparison().verdict(self.min_gain)
 
 
+class EagerThreads(Document, frozen=True):
+    """Eager with as many math threads as the regions use (``samples.hybrid``), beside eager as the script runs it.
+
+    ``set_by`` is what gave eager those threads in the measurement, in the running process.
+    """
+
+    threads: Count
+    set_by: str
+    samples: Samples
+
+
 class Model(Document, frozen=True):
     """One root: its structure, where its time goes, what was chosen and what was not.
+
+    ``eager_threads`` is there where regions use more math threads than the script: eager could have them, too.
 
     ``functions`` are those that were called from outside any Layer: ``forward``, methods.
     """
@@ -224,6 +256,7 @@ class Model(Document, frozen=True):
     regions: list[Region]
     rejected: list[Rejected]
     confirmation: Confirmation | None
+    eager_threads: EagerThreads | None
 
 
 class Plan(Document, frozen=True):

@@ -2,88 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from autohybrid.plan import Model, Plan
-from autohybrid.report import rows
-from autohybrid.stats import median
+from autohybrid.report import columns, rows
+from autohybrid.report.advice import next_steps
+from autohybrid.report.columns import Column, RowT, filled
 
 
-def render(plan: Plan) -> str:
-    """GitHub-flavoured Markdown; ends without a newline."""
-    parts = ["# autohybrid", rows.headline(plan)]
+def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
+    """GitHub-flavoured Markdown; ends without a newline.
+
+    Args:
+        plan_file: what the commands that it suggests call the plan.
+    """
+    parts = ["# autohybrid", _text(rows.headline(plan))]
     for model in plan.models:
         parts += _model(model)
-    parts.append(rows.measured_where(plan))
+    parts += [_steps(plan, plan_file), _text(rows.measured_where(plan)), *map(_text, plan.notes)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _model(model: Model) -> list[str]:
-    parts = [f"## {model.id}: {model.calls} calls, {model.share:.0%} of the inference time"]
+    parts = [f"## {_text(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
-        found = model.confirmation.comparison()
-        shown = [
-            ["eager", f"{median(model.confirmation.eager_samples()) * 1e3:.3g}", "1.00x", ""],
-            [
-                "hybrid",
-                f"{median(model.confirmation.hybrid_samples()) * 1e3:.3g}",
-                f"{found.speedup:.2f}x",
-                f"{found.low:.2f}x to {found.high:.2f}x",
-            ],
-        ]
-        parts.append(_table([f"whole {model.class_name}", "ms", "speedup", f"{found.confidence:.0%} interval"], shown))
+        parts.append(_filled(columns.WHOLE, rows.whole_rows(model)))
         parts.append(rows.verdict_line(model.confirmation) + ".")
+        if model.eager_threads is not None:
+            parts.append(_text(rows.threads_note(model)))
     if model.regions:
-        shown = [
-            [
-                row.name,
-                row.class_name,
-                " ".join([row.engine, *(f"{key}={value}" for key, value in row.options.items())]),
-                f"{row.eager * 1e3:.3g}",
-                f"{row.hybrid * 1e3:.3g}",
-                f"{row.comparison.speedup:.2f}x",
-                f"{row.share:.1%}",
-                rows.relative_error(row),
-                f"{row.conversion:.1f}",
-                str(row.break_even or ""),
-            ]
-            for row in rows.region_rows(model)
-        ]
-        headers = [
-            "region",
-            "class",
-            "engine",
-            "eager ms",
-            "hybrid ms",
-            "gain",
-            "share",
-            "largest error",
-            "conversion s",
-            "pays after calls",
-        ]
-        parts.append(_table(headers, shown))
+        parts.append(_filled(columns.REGION, rows.region_rows(model)))
     listed = rows.listed(model)
     if listed:
-        shown = [
-            [
-                row.name,
-                row.first.reason,
-                row.first.detail,
-                f"{row.share:.1%}",
-                rows.place(row.first.source),
-                row.first.hint,
-            ]
-            for row in listed
-        ]
-        parts.append(_table(["not converted", "reason", "detail", "share", "source", "hint"], shown))
+        parts.append(_filled(columns.REJECTED, listed))
+    parts.append(rows.others_line(model))
     return parts
 
 
-def _table(headers: Sequence[str], shown: Sequence[Sequence[str]]) -> str:
-    lines = [_line(headers), _line(["---"] * len(headers)), *(_line(row) for row in shown)]
+def _steps(plan: Plan, plan_file: str) -> str:
+    """The commands as a block that can be copied, each below what it is for."""
+    steps = next_steps(plan, plan_file)
+    lines = [line for step in steps for line in (f"# {step.purpose}", step.command)]
+    return "\n".join(["What to run next:", "", "```", *lines, "```"])
+
+
+def _filled(shown: Sequence[Column[RowT]], content: Sequence[RowT]) -> str:
+    table = filled(shown, content)
+    return _table(table.headers, table.cells, table.alignment)
+
+
+def _table(headers: Sequence[str], shown: Sequence[Sequence[str]], alignment: str) -> str:
+    rulers = ["---:" if letter == "r" else "---" for letter in alignment]
+    lines = [_line(headers), _line(rulers), *(_line(row) for row in shown)]
     return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (" ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
-    return "| " + " | ".join(escaped) + " |"
+    return "| " + " | ".join(map(_text, cells)) + " |"
+
+
+def _text(text: str) -> str:
+    """On one line, and without what Markdown or HTML in it would take for markup: ``main.<locals>.Net``."""
+    return re.sub(r"([\\|<*`\[])", r"\\\1", " ".join(text.split()).replace("&", "&amp;"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from autohybrid.plan import Confirmation, Model, Place, Plan, Region, Rejected
-from autohybrid.stats import Comparison, median
+from autohybrid.plan import Confirmation, Model, Place, Plan, RankedLayer, Region, Rejected
+from autohybrid.plan.reasons import NOTHING_TO_DO
+from autohybrid.stats import Comparison, Verdict, median
 
 UNINTERESTING = ("covered", "too_small", "excluded", "dry_run", "not_tried")
 """Reasons that many small Layers share; the text report counts them instead of listing them."""
@@ -20,6 +21,7 @@ class RegionRow:
     kind: str
     engine: str
     options: dict[str, object]
+    calls: float
     eager: float
     hybrid: float
     comparison: Comparison
@@ -45,6 +47,7 @@ def region_row(region: Region) -> RegionRow:
         kind=region.kind,
         engine=region.engine,
         options=region.options,
+        calls=region.calls,
         eager=eager,
         hybrid=hybrid,
         comparison=region.samples.comparison(),
@@ -72,6 +75,43 @@ def region_rows(model: Model) -> list[RegionRow]:
 def relative_error(row: RegionRow) -> str:
     """The largest error seen, in units of the largest absolute value of that output."""
     return f"{row.error / row.scale if row.scale else row.error:.0e}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeRow:
+    """The whole root in one way: eager, eager with more threads, hybrid. Seconds per call; no comparison for eager."""
+
+    name: str
+    seconds: float
+    comparison: Comparison | None
+    verdict: Verdict | None = None
+
+
+def whole_rows(model: Model) -> list[WholeRow]:
+    """The confirmation's rows; a gain that eager could have too is one of its own. None without a confirmation."""
+    found, threads = model.confirmation, model.eager_threads
+    if found is None:
+        return []
+    made = [WholeRow(name="eager", seconds=median(found.eager_samples()), comparison=None)]
+    if threads is not None:
+        compared = threads.samples.comparison()
+        # Measured at another time than the confirmation: its ratio holds, its seconds are for that machine's mood.
+        seconds = made[0].seconds / compared.speedup
+        made.append(WholeRow(name=f"eager, {threads.threads} threads", seconds=seconds, comparison=compared))
+    hybrid = median(found.hybrid_samples())
+    return [*made, WholeRow(name="hybrid", seconds=hybrid, comparison=found.comparison(), verdict=found.verdict())]
+
+
+def threads_note(model: Model) -> str:
+    """Where the gain of threads comes from, and how eager would get it; empty where no region uses more than eager."""
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return (
+        f"The regions use {counted(found.threads, 'math thread')}. Eager with as many is "
+        f"{found.samples.comparison().speedup:.2f}x as fast by itself: OMP_NUM_THREADS={found.threads} in its "
+        f"environment, or {found.set_by}({found.threads})."
+    )
 
 
 def verdict_line(found: Confirmation) -> str:
@@ -115,26 +155,70 @@ def _model_sentence(model: Model) -> str:
     return (
         f"{model.id} is {comparison.speedup:.2f}x as fast with {counted(len(model.regions), 'region')} converted "
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
-        f"{counted(len(model.confirmation.processes), 'process', 'processes')})."
+        f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
     )
+
+
+def _threads_alone(model: Model) -> str:
+    found = model.eager_threads
+    if found is None:
+        return ""
+    return f"; eager with {found.threads} threads: {found.samples.comparison().speedup:.2f}x"
+
+
+def layers(model: Model) -> list[RankedLayer]:
+    """The ranking of Layers and methods, without the chains: their time is that of the Layers that they call."""
+    return [row for row in model.ranking if not row.members]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedRow:
-    """Layers that were passed over for the same reason: the first of them, how many, and their share together."""
+    """Layers that were passed over for the same reason: the first of them, how many, and their share together.
+
+    ``unlocks`` is the share that would become convertible if the reason were mended: what regions don't cover of it,
+    and nothing where there is nothing to mend or where it converts with other options.
+    """
 
     first: Rejected
     layers: int
     share: float
+    unlocks: float
 
     @property
     def name(self) -> str:
-        more = f" and {self.layers - 1} alike" if self.layers > 1 else ""
-        return f"{self.first.name} ({self.first.class_name}){more}"
+        return self.first.name + (f" and {self.layers - 1} alike" if self.layers > 1 else "")
+
+    @property
+    def hint(self) -> str:
+        """What a user can do about it, or nothing."""
+        return "" if self.first.hint.startswith(NOTHING_TO_DO) else self.first.hint
+
+
+_CONVERTS = ("not_faster", "not_chosen")
+"""Reasons of what converts and answers rightly."""
+
+
+def _unlocked_share(row: Rejected, model: Model) -> float:
+    if row.hint.startswith(NOTHING_TO_DO):
+        return 0.0
+    if any(other.name == row.name and other.reason in _CONVERTS for other in model.rejected):
+        return 0.0
+    outer = row.members or [row.path]
+    inside = sum(
+        region.share
+        for region in model.regions
+        if all(any(lies_in(path, each) for each in outer) for path in region.members or [region.path])
+    )
+    return max(0.0, row.share - inside)
+
+
+def lies_in(path: str, outer: str) -> bool:
+    """Whether a Layer's path is that of another, or below it."""
+    return not outer or path == outer or path.startswith(outer + ".")
 
 
 def listed(model: Model) -> list[RejectedRow]:
-    """The rejections worth a line, by share: of Layers that stay eager.
+    """The rejections worth a line, of Layers that stay eager: by what mending them would unlock, then by share.
 
     Layers of one class with one fate are one row, and what failed again with other options isn't repeated.
     """
@@ -147,15 +231,106 @@ def listed(model: Model) -> list[RejectedRow]:
     made: dict[tuple[str, str], RejectedRow] = {}
     for members in groups.values():
         rows = list(members.values())
-        shown = RejectedRow(first=rows[0], layers=len(rows), share=min(1.0, sum(row.share for row in rows)))
+        shown = RejectedRow(
+            first=rows[0],
+            layers=len(rows),
+            share=min(1.0, sum(row.share for row in rows)),
+            unlocks=min(1.0, sum(_unlocked_share(row, model) for row in rows)),
+        )
         made.setdefault((rows[0].name, rows[0].reason), shown)
-    return sorted(made.values(), key=lambda row: -row.share)
+    return sorted(made.values(), key=lambda row: (-row.unlocks, -row.share))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One thing that was tried on a Layer, and what came of it: ``converted``, or a reason code.
+
+    Times are medians in seconds per call, None where it never came to measuring or the plan keeps no samples of it.
+    """
+
+    name: str
+    class_name: str
+    kind: str
+    engine: str
+    options: dict[str, object]
+    outcome: str
+    share: float
+    eager: float | None = None
+    hybrid: float | None = None
+    comparison: Comparison | None = None
+    detail: str = ""
+    evidence: str = ""
+    reproduce: str = ""
+
+
+def attempt_rows(model: Model) -> list[AttemptRow]:
+    """All that was tried on this model, regions first."""
+    return [
+        *(_kept(region, region_row(region)) for region in model.regions),
+        *(_passed_over(row) for row in model.rejected if row.reason not in UNINTERESTING),
+    ]
+
+
+def _kept(region: Region, row: RegionRow) -> AttemptRow:
+    return AttemptRow(
+        name=region.name,
+        class_name=region.class_name,
+        kind=region.kind,
+        engine=region.engine,
+        options=region.options,
+        outcome="converted",
+        share=region.share,
+        eager=row.eager,
+        hybrid=row.hybrid,
+        comparison=row.comparison,
+        detail="" if region.measured_on == region.name else f"measured on {region.measured_on}",
+    )
+
+
+def _passed_over(row: Rejected) -> AttemptRow:
+    return AttemptRow(
+        name=row.name,
+        class_name=row.class_name,
+        kind="chain" if row.members else "layer" if row.function == "forward" else "method",
+        engine=row.engine,
+        options=row.options,
+        outcome=row.reason,
+        share=row.share,
+        detail=row.detail,
+        evidence=row.evidence,
+        reproduce=row.reproduce,
+    )
 
 
 def reasons_without(model: Model, options: dict[str, object]) -> list[str]:
     """Why the regions with these options don't have the engine's defaults: the codes of the attempts that failed."""
     names = {region.name for region in model.regions if region.options == options}
     return sorted({row.reason for row in model.rejected if row.name in names})
+
+
+def pays_after(model: Model) -> int | None:
+    """Root calls after which all conversions together have paid; None when they never do."""
+    if model.confirmation is None:
+        return None
+    eager, *_, hybrid = whole_rows(model)
+    gain = eager.seconds - hybrid.seconds
+    cost = sum(row.conversion * row.regions for row in region_rows(model))
+    return int(cost / gain) + 1 if gain > 0.0 else None
+
+
+_COUNTED_WORDS = {
+    "covered": "inside a region",
+    "too_small": "too small to matter",
+    "excluded": "excluded",
+    "dry_run": "not tried in a dry run",
+    "not_tried": "not tried",
+}
+
+
+def others_line(model: Model) -> str:
+    """``Other Layers: 53 inside a region.``, or nothing."""
+    counts = ", ".join(f"{count} {_COUNTED_WORDS[reason]}" for reason, count in uninteresting(model).items())
+    return f"Other Layers: {counts}." if counts else ""
 
 
 def uninteresting(model: Model) -> dict[str, int]:

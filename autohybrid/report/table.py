@@ -1,161 +1,198 @@
-"""The report for a terminal, at most 80 columns wide."""
+"""The report for a terminal: at 80 columns the most telling columns, more of them where there is room."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from autohybrid.plan import Model, Plan, RankedLayer
-from autohybrid.plan.reasons import NOTHING_TO_DO
-from autohybrid.report import rows
+from autohybrid.plan import Model, Plan
+from autohybrid.report import columns, rows
+from autohybrid.report.advice import next_steps
+from autohybrid.report.columns import Column, RowT, duration, engine_and_options, filled, one_line
 from autohybrid.report.rows import counted
-from autohybrid.stats import median
 
 WIDTH = 80
+WIDEST = 200
 MOST_RANKED = 12
 MOST_REGIONS = 12
 MOST_REJECTED = 15
+NARROWEST_NAME = 22
+"""Columns that a name needs, before others are left out for it."""
+
+BOLD, GREEN, YELLOW, FAINT = "1", "32", "33", "2"
 
 
-def render(plan: Plan) -> str:
-    """The whole report; ends without a newline."""
-    parts = [textwrap.fill(rows.headline(plan), WIDTH)]
-    for model in plan.models:
-        parts += _model(model, ranked=rows.is_dry_run(plan) or not model.regions)
-    parts += _closing(plan)
-    return "\n\n".join(part for part in parts if part)
+def render(plan: Plan, *, plan_file: str | None = "plan.json", width: int = WIDTH, colour: bool = False) -> str:
+    """The whole report; ends without a newline.
+
+    Args:
+        plan_file: what the commands that it suggests call the plan; None when it wasn't written.
+        width: columns of the terminal.
+        colour: whether to use ANSI colours.
+    """
+    return _Report(width=max(60, min(width, WIDEST)), colour=colour).of(plan, plan_file)
 
 
-def _model(model: Model, ranked: bool) -> list[str]:
-    training = f", {counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
-    title = (
-        f"{model.id}: {counted(model.calls, 'call')}, {_duration(model.calls * model.seconds_per_call)} in all, "
-        f"{model.share:.0%} of the inference time{training}"
-    )
-    parts = [textwrap.fill(title, WIDTH)]
-    if ranked:
-        parts.append(_ranking(model.ranking))
-    parts += [_regions(model), _confirmation(model), _rejected(rows.listed(model)), _counted(model)]
-    return parts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """The report at one width, with colour or without."""
 
+    width: int
+    colour: bool
 
-def _ranking(ranking: Sequence[RankedLayer]) -> str:
-    shown = [
-        [
-            row.name,
-            _shortened(row.class_name, 18),
-            f"{row.calls:.4g}",
-            f"{row.share:.1%}",
-            f"{row.self_seconds / (row.inclusive_seconds or 1.0):.0%}",
-            f"{row.ceiling:.2f}x" if row.ceiling else "any",
-            row.looks,
+    def of(self, plan: Plan, plan_file: str | None) -> str:
+        verdict = GREEN if plan.recommends_change else BOLD
+        parts = [self._painted(self._wrapped(rows.headline(plan)), verdict)]
+        for model in plan.models:
+            parts += self._model(model, ranked=rows.is_dry_run(plan) or not model.regions)
+        parts += [self._next(plan, plan_file), self._wrapped(rows.measured_where(plan))]
+        parts += [self._wrapped(note) for note in plan.notes]
+        return "\n\n".join(part for part in parts if part)
+
+    def _model(self, model: Model, ranked: bool) -> list[str]:
+        training = f", {counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
+        title = (
+            f"{model.id}: {counted(model.calls, 'call')}, {duration(model.calls * model.seconds_per_call)} in all, "
+            f"{model.share:.0%} of the inference time{training}"
+        )
+        return [
+            self._painted(self._wrapped(title), BOLD),
+            self._ranking(model) if ranked else "",
+            self._regions(model),
+            self._confirmation(model),
+            self._rejected(model),
+            self._wrapped(rows.others_line(model)),
         ]
-        for row in ranking[:MOST_RANKED]
-    ]
-    headers = ["Layer", "class", "calls", "share", "own", "ceiling", "looks"]
-    table = plain_table(shown, headers, "llrrrrl")
-    more = len(ranking) - MOST_RANKED
-    return table + (f"\nand {counted(more, 'more Layer')}" if more > 0 else "")
+
+    def _ranking(self, model: Model) -> str:
+        ranking = rows.layers(model)
+        more = len(ranking) - MOST_RANKED
+        told = f"\nand {counted(more, 'more Layer')}" if more > 0 else ""
+        return self._table(columns.RANKED, ranking[:MOST_RANKED]) + told if ranking else ""
+
+    def _regions(self, model: Model) -> str:
+        if not model.regions:
+            return ""
+        listed = rows.region_rows(model)
+        table = self._table(columns.REGION, listed[:MOST_REGIONS])
+        more = len(listed) - MOST_REGIONS
+        notes = [f"and {counted(more, 'more region')}"] if more > 0 else []
+        notes.append(self._meanings(listed))
+        for options in {str(row.options): row.options for row in listed if row.options}.values():
+            without = rows.reasons_without(model, options)
+            if without:
+                notes.append(f"without {engine_and_options('', options)}: {', '.join(without)}")
+        return "\n".join([table, *(self._painted(self._wrapped(note, "  "), FAINT) for note in notes)])
+
+    def _meanings(self, listed: Sequence[rows.RegionRow]) -> str:
+        words = {
+            "relative_error": "error: the largest, relative to the output's scale",
+            "break_even_calls": "pays: after so many calls",
+        }
+        shown = [column.key for column in fitting(columns.REGION, listed, self.width)]
+        return "; ".join(said for key, said in words.items() if key in shown)
+
+    def _confirmation(self, model: Model) -> str:
+        if model.confirmation is None:
+            return ""
+        table = self._table(columns.WHOLE, rows.whole_rows(model))
+        notes = [self._wrapped(note) for note in (rows.verdict_line(model.confirmation), rows.threads_note(model))]
+        return "\n".join([table, *(self._painted(note, FAINT) for note in notes if note)])
+
+    def _rejected(self, model: Model) -> str:
+        """A line for each row, below it what doesn't fit in columns: what was seen, what to do."""
+        listed = rows.listed(model)
+        if not listed:
+            return ""
+        shown = listed[:MOST_REJECTED]
+        header, ruler, *lines = self._table(columns.REJECTED[:-2], shown).splitlines()
+        parts = [header, ruler]
+        for line, row in zip(lines, shown, strict=True):
+            parts.append(line)
+            if row.first.detail:
+                detail = shortened(row.first.detail, 2 * WIDTH)
+                parts.append(self._painted(self._indented(detail, " " * 7), FAINT))
+            if row.hint:
+                parts.append(self._painted(self._indented(row.hint, " " * 7 + "-> "), YELLOW))
+        if len(listed) > MOST_REJECTED:
+            parts.append(f"and {len(listed) - MOST_REJECTED} more, see --format csv")
+        return "\n".join(parts)
+
+    def _next(self, plan: Plan, plan_file: str | None) -> str:
+        """Commands are never wrapped: they are there to be copied."""
+        lines = []
+        for step in next_steps(plan, plan_file):
+            purpose = f"# {step.purpose}"
+            if len(step.command) + len(purpose) + 4 <= self.width:
+                lines.append(f"  {step.command}  {self._painted(purpose, FAINT)}")
+            else:
+                lines += [self._painted(f"  {purpose}", FAINT), f"  {step.command}"]
+        return "\n".join([self._painted("What to run next:", BOLD), *lines]) if lines else ""
+
+    def _table(self, all_columns: Sequence[Column[RowT]], shown: Sequence[RowT]) -> str:
+        table = filled(fitting(all_columns, shown, self.width), shown)
+        name = _name_column(table.columns)
+        text = plain_table(table.cells, table.headers, table.alignment, self.width, name, wraps=False)
+        header, rest = text.split("\n", 1)
+        return f"{self._painted(header, BOLD)}\n{rest}"
+
+    def _wrapped(self, text: str, further: str = "") -> str:
+        return textwrap.fill(one_line(text), self.width, subsequent_indent=further)
+
+    def _indented(self, text: str, indent: str) -> str:
+        return textwrap.fill(one_line(text), self.width, initial_indent=indent, subsequent_indent=" " * len(indent))
+
+    def _painted(self, text: str, code: str) -> str:
+        if not self.colour or not text:
+            return text
+        return "\n".join(f"\x1b[{code}m{line}\x1b[0m" for line in text.split("\n"))
 
 
-def _regions(model: Model) -> str:
-    if not model.regions:
-        return ""
-    listed = rows.region_rows(model)
-    shown = [
-        [
-            row.name,
-            row.engine + ("*" if row.options else ""),
-            _duration(row.eager),
-            _duration(row.hybrid),
-            f"{row.comparison.speedup:.2f}x",
-            f"{row.share:.0%}",
-            rows.relative_error(row),
-            str(row.break_even or "-"),
-        ]
-        for row in listed[:MOST_REGIONS]
-    ]
-    headers = ["region", "engine", "eager", "hybrid", "gain", "share", "error", "pays"]
-    notes = [f"and {counted(len(listed) - MOST_REGIONS, 'more region')}"] if len(listed) > MOST_REGIONS else []
-    notes.append("error: the largest, relative to the output's scale; pays: after so many calls")
-    for options in {str(row.options): row.options for row in listed if row.options}.values():
-        settings = ", ".join(f"{key}={value}" for key, value in options.items())
-        without = ", ".join(rows.reasons_without(model, options))
-        notes.append(f"* with {settings}" + (f" ({without} without)" if without else ""))
-    wrapped = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in notes]
-    return "\n".join([plain_table(shown, headers, "llrrrrrr"), *wrapped])
+def fitting(all_columns: Sequence[Column[RowT]], shown: Sequence[RowT], width: int) -> list[Column[RowT]]:
+    """Those of the columns that fit, the lowest ranks first; columns in which nothing stands are left out.
+
+    The column of names may be shortened for it to a certain degree.
+    """
+    table = filled(all_columns, shown)
+    name = _name_column(all_columns)
+    widths = [max(map(len, column)) for column in zip(table.headers, *table.cells, strict=True)]
+    widths[name] = min(widths[name], NARROWEST_NAME)
+    told = [any(line[place] for line in table.cells) for place in range(len(all_columns))]
+    chosen: set[int] = set()
+    used = -2
+    for place in sorted(range(len(all_columns)), key=lambda place: all_columns[place].rank):
+        fits = used + widths[place] + 2 <= width
+        if all_columns[place].rank == 0 or (fits and told[place]):
+            chosen.add(place)
+            used += widths[place] + 2
+    return [column for place, column in enumerate(all_columns) if place in chosen]
 
 
-def _confirmation(model: Model) -> str:
-    found = model.confirmation
-    if found is None:
-        return ""
-    comparison = found.comparison()
-    eager, hybrid = median(found.eager_samples()), median(found.hybrid_samples())
-    shown = [
-        ["eager", _milliseconds(eager), "1.00x", ""],
-        [
-            "hybrid",
-            _milliseconds(hybrid),
-            f"{comparison.speedup:.2f}x",
-            f"{comparison.low:.2f}x to {comparison.high:.2f}x",
-        ],
-    ]
-    what = f"whole {model.class_name}"
-    table = plain_table(shown, [what, "ms", "speedup", f"{comparison.confidence:.0%} interval"], "lrrr")
-    return f"{table}\n{rows.verdict_line(found)}"
+def _name_column(shown: Sequence[Column[RowT]]) -> int:
+    return next(place for place, column in enumerate(shown) if column.quantity == "text")
 
 
-def _rejected(rejected: Sequence[rows.RejectedRow]) -> str:
-    if not rejected:
-        return ""
-    lines = ["Not converted:"]
-    for row in rejected[:MOST_REJECTED]:
-        where = f" [{rows.place(row.first.source)}]" if row.first.source else ""
-        detail = _shortened(row.first.detail, 2 * WIDTH)
-        text = f"{row.share:6.1%}  {row.name}: {row.first.reason}{', ' if detail else ''}{detail}{where}"
-        lines.append(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 10))
-        if not row.first.hint.startswith(NOTHING_TO_DO):
-            lines.append(
-                textwrap.fill(row.first.hint, WIDTH, initial_indent=" " * 10 + "-> ", subsequent_indent=" " * 13)
-            )
-    if len(rejected) > MOST_REJECTED:
-        lines.append(f"  and {len(rejected) - MOST_REJECTED} more, see --format json")
-    return "\n".join(lines)
+def plain_table(
+    shown: Sequence[Sequence[str]],
+    headers: Sequence[str],
+    alignment: str,
+    width: int = WIDTH,
+    name: int = 0,
+    wraps: bool = True,
+) -> str:
+    """A table whose column ``name`` gives way until the whole fits; ``alignment`` has an ``l`` or ``r`` a column.
 
-
-def _counted(model: Model) -> str:
-    words = {
-        "covered": "inside a region",
-        "too_small": "too small to matter",
-        "excluded": "excluded",
-        "dry_run": "not tried in a dry run",
-        "not_tried": "not tried",
-    }
-    counts = ", ".join(f"{count} {words[reason]}" for reason, count in rows.uninteresting(model).items())
-    return textwrap.fill(f"Other Layers: {counts}.", WIDTH) if counts else ""
-
-
-def _closing(plan: Plan) -> list[str]:
-    lines = [rows.measured_where(plan)]
-    if not plan.complete:
-        lines.append("The budget ended the search: --budget gives it more time.")
-    lines += plan.notes
-    return [textwrap.fill(line, WIDTH) for line in lines]
-
-
-def plain_table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignment: str) -> str:
-    """A table whose first column gives way until the whole fits; ``alignment`` has an ``l`` or ``r`` a column.
-
-    A last column of text is wrapped where the others leave it too little room.
+    A last column of text is wrapped where the others leave it too little room, unless each row must be a line.
     """
     widths = [max(len(row[column]) for row in (headers, *shown)) for column in range(len(headers))]
-    widths[0] = min(widths[0], max(12, WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    body = [[_shortened(row[0], widths[0]), *row[1:]] for row in shown]
-    if alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        widths[-1] = max(24, WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    others = sum(widths) - widths[name] + 2 * (len(widths) - 1)
+    widths[name] = min(widths[name], max(12, width - others))
+    body = [[*row[:name], shortened(row[name], widths[name]), *row[name + 1 :]] for row in shown]
+    if wraps and alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > width:
+        widths[-1] = max(24, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
         body = [[*row[:-1], textwrap.fill(row[-1], widths[-1])] for row in body]
     ruler = ["-" * width for width in widths]
     words = {"l": "left", "r": "right"}
@@ -168,23 +205,10 @@ def plain_table(shown: Sequence[Sequence[str]], headers: Sequence[str], alignmen
     )
 
 
-def _shortened(text: str, width: int) -> str:
+def shortened(text: str, width: int) -> str:
+    """The text in so many columns, with an ellipsis for what is left out."""
     text = " ".join(text.split())
     if len(text) <= width:
         return text
     # The end of a path tells more than its beginning, of a sentence it's the other way round.
     return text[: width - 1] + "…" if ": " in text or ". " in text else "…" + text[-(width - 1) :]
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds * 1e6:.0f} us"
-        if seconds < 1e-3
-        else f"{seconds * 1e3:.3g} ms"
-        if seconds < 1.0
-        else f"{seconds:.2f} s"
-    )

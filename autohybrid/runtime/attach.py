@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from autohybrid import device, engines, store
 from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
-from autohybrid.runtime.equality import Tolerance
+from autohybrid.runtime.chain import Rewritten
+from autohybrid.runtime.chain_finder import Chain
+from autohybrid.runtime.chain_source import Refused
+from autohybrid.runtime.equality import Tolerance, tolerance_for
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, structure_lines
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
 from autohybrid.runtime.region import Region
+from autohybrid.runtime.sites import ChainSite, site_of
 from autohybrid.runtime.variant import Recipe
 
 ModelT = TypeVar("ModelT")
@@ -66,14 +73,20 @@ def apply(
     policies = Policies(
         on_miss=on_miss, on_weights=on_weights, on_grad=on_grad, on_fallback=on_fallback, max_variants=max_variants
     )
-    present = [(each.recipe.layer, each.planned, each.policies) for each in regions_of(model)]
+    present = [(place.owner, place.region.planned, place.region.policies) for place in placed_in(model)]
     if present == [(layer, region, policies) for layer, region in wanted]:
         return model
     restore(model)
     kept = store.default()
     try:
         for layer, region in wanted:
-            _place(layer, region, tolerance, verify, policies, kept)
+            try:
+                _place(layer, region, tolerance, verify, policies, kept)
+            except Refused as why:
+                _unplaced.setdefault(model, []).append(Unplaced(planned=region, why=str(why)))
+                warnings.warn(
+                    f"autohybrid: the plan's region {region.name!r} stays eager: {why}", RuntimeWarning, stacklevel=2
+                )
     except BaseException:
         restore(model)  # a plan is applied whole or not at all
         raise
@@ -102,25 +115,80 @@ def check_engines(plan: Plan) -> None:
 _PROFILE = "Profile here, to get a plan for what is here."
 
 
-def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Region:
-    """Puts one region of a plan into the Layer at its path in ``root``, and returns it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced:
+    """A plan's region whose place isn't there any more, and why."""
+
+    planned: PlannedRegion
+    why: str
+
+
+_unplaced: weakref.WeakKeyDictionary[Any, list[Unplaced]] = weakref.WeakKeyDictionary()
+
+
+def unplaced_in(model: Any) -> Sequence[Unplaced]:
+    """The regions of the plan that was applied to ``model`` which found no place."""
+    return tuple(_unplaced.get(model, ())) if hasattr(model, "sublayers") else ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A region in its place: in an attribute of ``owner``, or at a chain in one."""
+
+    owner: Any
+    name: str
+    region: Region
+    chain: Chain | None = None
+
+    def put(self) -> None:
+        """Puts it back where it was lifted from."""
+        if self.chain is not None:
+            ChainSite(self.owner, self.name, self.chain, self.region.recipe.layer).put(self.region)
+        elif self.name:
+            self.owner.__dict__[self.name] = self.region
+
+    def lift(self) -> None:
+        """Takes it out, so that the model is as it was before."""
+        if self.chain is not None:
+            ChainSite(self.owner, self.name, self.chain, self.region.recipe.layer).lift()
+        elif self.region.previous is not None:
+            self.owner.__dict__[self.name] = self.region.previous
+        elif self.name:
+            self.owner.__dict__.pop(self.name, None)
+
+
+def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Placed:
+    """Puts one region of a plan into the Layer at its path in ``root``.
+
+    Raises:
+        Refused: the statements of a chain aren't there any more.
+    """
     return _place(_layer_at(root, planned.path), planned, tolerance, verify, Policies())
 
 
 def regions_of(model: Any) -> list[Region]:
     """The regions that are in place in ``model``, in the order of its Layers; a region is its own."""
-    return [region for _, _, region in _places(model)]
+    return [place.region for place in placed_in(model)]
 
 
-def _places(model: Any) -> list[tuple[dict[str, Any], str, Region]]:
-    """Where regions stand: the attributes of a Layer, the name there, the region."""
+def placed_in(model: Any) -> list[Placed]:
+    """The regions of :func:`regions_of` with their places."""
     if isinstance(model, Region):
-        attributes = model.recipe.layer.__dict__
-        return [(attributes, name, each) for name, each in attributes.items() if each is model] or [({}, "", model)]
+        owner = model.recipe.layer
+        held = [Placed(owner, name, model) for name, each in owner.__dict__.items() if each is model]
+        return held or [Placed(owner, "", model)]
     if not hasattr(model, "sublayers"):
         raise UsageError(f"That is no Layer and no region: {type(model).__name__}.")
-    owners = [layer.__dict__ for layer in model.sublayers(include_self=True)]
-    return [(owner, name, each) for owner in owners for name, each in owner.items() if isinstance(each, Region)]
+    found = []
+    for layer in model.sublayers(include_self=True):
+        for name, value in layer.__dict__.items():
+            if isinstance(value, Region):
+                found.append(Placed(layer, name, value))
+            elif isinstance(value, Rewritten):
+                for chain, call in value.calls.items():
+                    if isinstance(call.callee, Region):
+                        found.append(Placed(layer, name, call.callee, chain))
+    return found
 
 
 def _entries_for(model: Any, plan: Plan, entry: str | None) -> list[tuple[Any, Model]]:
@@ -176,15 +244,16 @@ def _place(
     verify: int,
     policies: Policies,
     kept: store.Store | None = None,
-) -> Region:
+) -> Placed:
+    site = site_of(layer, planned)
     engine = engines.by_name(planned.engine)
     engine.check_options(planned.options)
     recipe = Recipe(
-        layer=layer,
-        function=getattr(layer, planned.function),
+        layer=site.layer,
+        function=site.eager,
         engine=engine,
         options=planned.options,
-        tolerance=tolerance,
+        tolerance=tolerance_for(tolerance, planned.options),
         proofs=verify,
         store=kept,
     )
@@ -196,11 +265,10 @@ def _place(
         planned=planned,
         previous=layer.__dict__.get(planned.function),
         policies=policies,
-        repairs=engine.attempts(),
+        repairs=engines.attempts(engine, engines.this_machine()),
     )
-    # Not by setattr: some models replace what is assigned to forward.
-    layer.__dict__[planned.function] = region
-    return region
+    site.put(region)
+    return Placed(layer, planned.function, region, site.chain if isinstance(site, ChainSite) else None)
 
 
 def restore(model: ModelT) -> ModelT:
@@ -208,12 +276,11 @@ def restore(model: ModelT) -> ModelT:
 
     Afterwards it is as it was before :func:`apply`; decorated methods stay eager in this instance.
     """
-    for attributes, name, region in _places(model):
-        if region.previous is not None:
-            attributes[name] = region.previous
-        else:
-            attributes.pop(name, None)
-        region.close()
+    for place in placed_in(model):
+        place.lift()
+        place.region.close()
+    if hasattr(model, "sublayers"):
+        _unplaced.pop(model, None)
     return model
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,21 @@ class Tolerance:
 
     rtol: float = DEFAULT_RTOL
     atol: float = DEFAULT_ATOL
+
+    def at(self, precision: str) -> Tolerance:
+        """What holds for a computation in a lower precision: this, or what is allowed there if that is more."""
+        allowed = LOWER_PRECISIONS.get(precision, self)
+        return Tolerance(rtol=max(self.rtol, allowed.rtol), atol=max(self.atol, allowed.atol))
+
+
+LOWER_PRECISIONS = {"float16": Tolerance(rtol=1e-2, atol=5e-3), "bfloat16": Tolerance(rtol=5e-2, atol=3e-2)}
+"""The tolerance of what is computed in a lower precision: some ten rounding steps of it (2^-11, 2^-8) at each element,
+and as much of the scale as sums over a few dozen layers lose."""
+
+
+def tolerance_for(tolerance: Tolerance, options: dict[str, Any]) -> Tolerance:
+    """What holds for a conversion with these options: their ``precision``, in whichever engine, decides."""
+    return tolerance.at(str(options.get("precision", "float32")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

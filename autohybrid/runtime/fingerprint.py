@@ -67,6 +67,7 @@ _normalized: dict[Any, str] = {}
 
 def normalized_source(function: Callable[..., Any]) -> str:
     """The function's source as its syntax tree prints it; empty where it can't be read."""
+    function = inspect.unwrap(function)  # wrappers made in one place share their code, and nothing else
     code = getattr(function, "__code__", function)
     if code not in _normalized:
         try:

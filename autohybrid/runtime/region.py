@@ -300,10 +300,14 @@ class Region:
                 return shapes
         return None
 
-    def _eager(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def passed_by(self, reason: str) -> None:
+        """Counts a call that eager answers."""
         with self._counting:
             self.eager_calls[reason] += 1
         self.policies.tell(self.name, reason)
+
+    def _eager(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.passed_by(reason)
         return self.recipe.function(*args, **kwargs)
 
     def _hybrid(self, variant: Variant, call: _Call) -> Any:

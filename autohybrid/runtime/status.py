@@ -7,7 +7,7 @@ from typing import Any
 
 from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
-from autohybrid.runtime.attach import regions_of
+from autohybrid.runtime.attach import Unplaced, regions_of, unplaced_in
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State
 
@@ -17,7 +17,8 @@ class RegionStatus:
     """How one region is doing.
 
     Attributes:
-        state: ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"`` or ``"eager"``.
+        state: ``"waiting"`` (no call yet), ``"proving"``, ``"hybrid"``, ``"eager"``, or ``"not placed"`` where the
+            source has no such place any more.
         hybrid_calls: calls that a conversion answered.
         eager_calls: calls that eager answered; ``reasons`` the same by reason.
         conversions: how many are held.
@@ -69,12 +70,28 @@ class Status:
 
 
 def _reasons(region: RegionStatus) -> str:
-    return ", ".join(f"{reason} ({count})" for reason, count in region.reasons.items())
+    return ", ".join(f"{reason} ({count})" if count else reason for reason, count in region.reasons.items())
 
 
 def status(model: Any) -> Status:
     """What the regions in ``model`` have done so far."""
-    return Status(tuple([_status_of(region) for region in regions_of(model)]))
+    placed, unplaced = map(_status_of, regions_of(model)), map(_status_of_unplaced, unplaced_in(model))
+    return Status((*placed, *unplaced))
+
+
+def _status_of_unplaced(found: Unplaced) -> RegionStatus:
+    return RegionStatus(
+        path=found.planned.name,
+        engine=found.planned.engine,
+        state="not placed",
+        hybrid_calls=0,
+        eager_calls=0,
+        reasons={found.why: 0},
+        conversions=0,
+        predictors=0,
+        weight_bytes=0,
+        store=(),
+    )
 
 
 def _status_of(region: Region) -> RegionStatus:

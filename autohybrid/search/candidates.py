@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile, Spot
-from autohybrid.plan import Place, spot_name
+from autohybrid.plan import Place, chain_name, spot_name
+from autohybrid.roots import FORWARD
+from autohybrid.runtime.chain_finder import Chain
+from autohybrid.runtime.sites import MethodSite, Site
 from autohybrid.search.below import Family
 from autohybrid.search.source import Finding, place_of
 from autohybrid.stats import amdahl_ceiling
@@ -19,22 +22,34 @@ from autohybrid.stats import amdahl_ceiling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One function of one Layer of one root: its forward, or another method.
+    """One function of one Layer of one root, its forward or another method; or a chain in one.
 
     ``share`` is the part of the root's time; ``ceiling`` the speedup of the root if this part took no time at all;
     ``weight`` the root's own part of the time of all roots; ``findings`` what in its source, or in that of the Layers
     below, may stand against converting it; ``called_in`` the functions that it is called in directly, ``inside`` also
-    those around them.
+    those around them. Of a chain, ``members`` are the candidates that it calls, and ``covers`` these and all inside.
     """
 
     root: RootProfile
     timed: LayerTime
+    function: str
+    site: Site
     share: float
     ceiling: float
     weight: float
     findings: tuple[Finding, ...]
     called_in: frozenset[Spot] = frozenset()
     inside: frozenset[Spot] = frozenset()
+    chain: Chain | None = None
+    members: frozenset[Spot] = frozenset()
+    member_paths: tuple[str, ...] = ()
+    covers: frozenset[Spot] = frozenset()
+
+    @property
+    def kind(self) -> Literal["layer", "method", "chain"]:
+        if self.chain is not None:
+            return "chain"
+        return "layer" if self.function == FORWARD else "method"
 
     @property
     def spot(self) -> Spot:
@@ -45,27 +60,30 @@ class Candidate:
         return self.timed.path
 
     @property
-    def function(self) -> str:
-        return self.timed.function
-
-    @property
     def name(self) -> str:
         """What people call it."""
+        if self.chain is not None:
+            return chain_name(self.member_paths, self.chain.place.line)
         return spot_name(self.path, self.function)
 
     @property
-    def layer(self) -> Any:
+    def owner(self) -> Any:
+        """The Layer at the path."""
         return self.timed.layer
+
+    @property
+    def layer(self) -> Any:
+        """The Layer that a conversion depends on: the owner, or what a chain uses of it."""
+        return self.site.layer
 
     @property
     def eager(self) -> Callable[..., Any]:
         """The function as it is."""
-        function: Callable[..., Any] = getattr(self.layer, self.function)
-        return function
+        return self.site.eager
 
     @property
     def class_name(self) -> str:
-        return type(self.layer).__qualname__
+        return type(self.owner).__qualname__
 
     @property
     def looks(self) -> str:
@@ -74,7 +92,7 @@ class Candidate:
 
     @property
     def source(self) -> Place | None:
-        return place_of(self.layer, self.function)
+        return self.chain.place if self.chain is not None else place_of(self.owner, self.function)
 
     def paths(self) -> tuple[str, ...]:
         return (self.path, *self.timed.aliases)
@@ -89,6 +107,8 @@ def candidates_of(profile: Profile, root: RootProfile, family: Family) -> list[C
         Candidate(
             root=root,
             timed=timed,
+            function=timed.function,
+            site=MethodSite(timed.layer, timed.function),
             share=min(1.0, timed.inclusive / total),
             ceiling=amdahl_ceiling(min(1.0, timed.inclusive / total)),
             weight=min(1.0, root.seconds / (profile.seconds or 1.0)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ import paddle
 from autohybrid.observe.profile import KeptCall, RootProfile
 from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
-from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
-from autohybrid.runtime.region import Region as LiveRegion
+from autohybrid.runtime.attach import Placed
+from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of, tolerance_for
 from autohybrid.search.sampling import duration, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten, signature
@@ -23,6 +23,9 @@ ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
 FEWEST_PAIRS = 10
+
+PATIENCE = 3.0
+"""So many times as long is measured, at most, where the gain on the whole isn't clear yet."""
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,17 +58,17 @@ class Confirmation:
             return self._judged(placed)
         finally:
             # Without isolation this is the script's own process, and the next measurement starts from eager.
-            _lifted(placed).__enter__()
-            for region in placed:
-                region.close()
+            for place in placed:
+                place.lift()
+                place.region.close()
 
-    def _judged(self, placed: Sequence[LiveRegion]) -> Confirmed:
+    def _judged(self, placed: Sequence[Placed]) -> Confirmed:
         for _ in range(ROUNDS_TO_PROVE):
-            for call in self.root.kept:
-                _answer(self.root.layer, call)
-            if all(region.hybrid_calls for region in placed):
+            call_kept(self.root)
+            if all(place.region.hybrid_calls for place in placed):
                 break
-        idle = {each.planned.name: ", ".join(each.eager_calls) for each in placed if not each.hybrid_calls}
+        regions = [place.region for place in placed]
+        idle = {each.planned.name: ", ".join(each.eager_calls) for each in regions if not each.hybrid_calls}
         found = self._compared(placed)
         samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
         return Confirmed(
@@ -75,12 +78,15 @@ class Confirmation:
             idle=idle,
         )
 
-    def _compared(self, placed: Sequence[LiveRegion]) -> Difference:
+    def _compared(self, placed: Sequence[Placed]) -> Difference:
         worst = Difference()
+        tolerance = self.tolerance
+        for region in self.regions:
+            tolerance = tolerance_for(tolerance, region.options)
         for call in self.root.kept:
             with _lifted(placed):
                 expected = _tensors(_answer(self.root.layer, call))
-            found = difference(expected, _tensors(_answer(self.root.layer, call)), self.tolerance)
+            found = difference(expected, _tensors(_answer(self.root.layer, call)), tolerance)
             if found.out_of_tolerance:
                 with _lifted(placed):
                     noise = noise_of(lambda inputs, call=call: self._eager(call, inputs), call.tensors, expected)  # type: ignore[misc]
@@ -92,28 +98,45 @@ class Confirmation:
         moved = replace(call, tensors=tensors)
         return _tensors(_answer(self.root.layer, moved))
 
-    def _measured(self, placed: Sequence[LiveRegion]) -> Samples:
+    def _measured(self, placed: Sequence[Placed]) -> Samples:
         """Seconds per root call, the kept calls weighted as the script makes them."""
-        layer = self.root.layer
-        calls = _of_each_size(self.root.kept)
-        weights = sum(weight for _, weight in calls)
-        prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
-
-        def hybrid() -> float:
-            seconds = 0.0
-            for call, weight, args, kwargs in prepared:
-                called = call.callable_of(layer)
-                with paddle.set_grad_enabled(call.gradients):
-                    seconds += weight * duration(functools.partial(called, *args, **kwargs))
-            return seconds
+        hybrid = root_call(self.root)
 
         def baseline() -> float:
             with _lifted(placed):
                 return hybrid()
 
         return interleaved(
-            baseline, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, fewest=FEWEST_PAIRS
+            baseline,
+            hybrid,
+            min_gain=self.min_gain,
+            seconds=self.measuring_seconds,
+            patience=PATIENCE * self.measuring_seconds,
+            fewest=FEWEST_PAIRS,
         )
+
+
+def call_kept(root: RootProfile) -> None:
+    """Makes each kept call of a root once."""
+    for call in root.kept:
+        _answer(root.layer, call)
+
+
+def root_call(root: RootProfile, *, wall_clock: bool = False) -> Callable[[], float]:
+    """What calls a root with each size of its kept inputs and gives the seconds of a call, weighted as they came."""
+    calls = _of_each_size(root.kept)
+    weights = sum(weight for _, weight in calls)
+    prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
+
+    def called() -> float:
+        seconds = 0.0
+        for call, weight, args, kwargs in prepared:
+            function = call.callable_of(root.layer)
+            with paddle.set_grad_enabled(call.gradients):
+                seconds += weight * duration(functools.partial(function, *args, **kwargs), wall_clock=wall_clock)
+        return seconds
+
+    return called
 
 
 def _of_each_size(kept: Sequence[KeptCall]) -> list[tuple[KeptCall, float]]:
@@ -143,16 +166,13 @@ def _tensors(answer: Any) -> list[Tensor]:
 class _lifted:
     """Takes regions out for a moment, so that the baseline is the script as it is, without even our bypass."""
 
-    def __init__(self, placed: Sequence[LiveRegion]) -> None:
-        self._places = [(region.recipe.layer.__dict__, region.planned.function, region) for region in placed]
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._placed = placed
 
     def __enter__(self) -> None:
-        for attributes, name, region in self._places:
-            if region.previous is None:
-                del attributes[name]
-            else:
-                attributes[name] = region.previous
+        for place in self._placed:
+            place.lift()
 
     def __exit__(self, *_: object) -> None:
-        for attributes, name, region in self._places:
-            attributes[name] = region
+        for place in self._placed:
+            place.put()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from autohybrid.device import usable_cores
 from autohybrid.errors import UsageError
-from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL
+from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL, LOWER_PRECISIONS
 
 DEFAULT_MIN_GAIN = 1.05
 SHORTEST_BUDGET = 30.0
@@ -30,6 +31,15 @@ class Options:
             available.
         isolation: ``"fork"`` tries in child processes, ``"none"`` in this one, at its risk.
         dry_run: rank only, convert nothing.
+        threads: the most math threads that a conversion may use on a CPU, ``"auto"`` for as many as there are cores
+            for this process; None for as many as eager uses. More threads may serve eager, too: the plan says how much.
+        precisions: ``"bfloat16"``, ``"float16"``: what conversions may compute with besides float32. Their answers
+            have a wider tolerance, see :data:`autohybrid.runtime.equality.LOWER_PRECISIONS`.
+        memory_budget: bytes that all regions together may hold beyond eager; None for no limit.
+        convert_budget: seconds that their conversions may take together at start; None for no limit.
+        objective: ``"steady"`` chooses by the time of a root call once everything is converted, ``"script"`` by what
+            such a run of the script saves in all, conversions taken off.
+        fresh: try everything anew, also what an earlier search for the same has tried.
         reproductions: a directory for the scripts that show each failed conversion alone, for
             :func:`autohybrid.profile`; None writes none. (The command puts them beside the plan.)
 
@@ -48,6 +58,12 @@ class Options:
     max_memory: int | None = None
     isolation: Literal["fork", "none"] = "fork"
     dry_run: bool = False
+    threads: int | Literal["auto"] | None = None
+    precisions: tuple[str, ...] = ()
+    memory_budget: int | None = None
+    convert_budget: float | None = None
+    objective: Literal["steady", "script"] = "steady"
+    fresh: bool = False
     reproductions: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +77,21 @@ class Options:
             raise UsageError(f"max_calls must be at least 1, got {self.max_calls}.")
         if self.max_memory is not None and self.max_memory < 1:
             raise UsageError(f"max_memory must be a positive number of bytes, got {self.max_memory}.")
+
+        if self.threads is not None and self.threads != "auto" and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, or 'auto', got {self.threads}.")
+        if self.memory_budget is not None and self.memory_budget < 0:
+            raise UsageError(f"memory_budget is a number of bytes, got {self.memory_budget}.")
+        if self.convert_budget is not None and not self.convert_budget >= 0.0:
+            raise UsageError(f"convert_budget is a number of seconds, got {self.convert_budget}.")
+        unknown = [name for name in self.precisions if name not in LOWER_PRECISIONS]
+        if unknown:
+            raise UsageError(f"There is no lower precision {unknown[0]!r}.", f"Known: {', '.join(LOWER_PRECISIONS)}.")
+
+    @property
+    def most_threads(self) -> int | None:
+        """Math threads that a conversion may use; None for those of eager."""
+        return usable_cores() if self.threads == "auto" else self.threads
 
     def budget_for(self, script_seconds: float) -> float:
         """Seconds for trials and confirmation of a run that took ``script_seconds``."""

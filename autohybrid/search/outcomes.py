@@ -11,7 +11,9 @@ from autohybrid.plan import Equality, Samples
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """It converts and answers as eager does; ``samples`` say whether it gains. ``twins`` are the paths of Layers of
-    the same class, structure and signature, for which this trial stands too."""
+    the same class, structure and signature, for which this trial stands too; ``checked_on`` the one of them on which it
+    was checked (without agreeing, when there are no twins), empty for none. ``guarded`` says that Python values of the
+    forward decide which way it goes: another way needs another conversion."""
 
     inputs: Any
     outputs: Any
@@ -22,6 +24,8 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     extra_memory: int
     twins: list[str]
     other_sizes: list[Any] = []
+    checked_on: str = ""
+    guarded: bool = False
 
 
 class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -61,6 +65,26 @@ class Unfit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     reason: str
     detail: str
+
+
+class Runner(msgspec.Struct, frozen=True, kw_only=True):
+    """An alternative in a race: what was wrong with it, or its last samples (``hybrid``) beside the present best's
+    (``eager``), and how many rounds it stayed in."""
+
+    engine: str
+    options: dict[str, Any]
+    problem: str
+    samples: Samples | None
+    rounds: int
+
+
+class Raced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Alternatives raced against the present best; ``winner`` is the place of the one that is certainly faster, in
+    ``runners``. ``detail`` says why there was no race, or is empty."""
+
+    runners: list[Runner]
+    winner: int | None = None
+    detail: str = ""
 
 
 Outcome: TypeAlias = Converted | Wrong | Failed | Crashed | TimedOut | Unfit

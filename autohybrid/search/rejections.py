@@ -10,10 +10,10 @@ from autohybrid import plan
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan.reasons import hint
 from autohybrid.search.candidates import Candidate
+from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
-from autohybrid.search.search import Attempt, Findings
 
 _REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
 
@@ -36,12 +36,14 @@ class Rejections:
         rows: list[plan.Rejected] = []
         taken = {id(attempt.candidate) for attempt in self.regions}
         converted = {attempt.candidate.spot: attempt.candidate for attempt in self.regions}
+        converted |= {spot: each.candidate for each in self.regions for spot in each.candidate.covers}
         for candidate in candidates:
             made = self.findings.attempts_of(candidate)
             failed = [attempt for attempt in made if not isinstance(attempt.outcome, Converted)]
             rows += [self._failed(attempt) for attempt in failed]
             if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
-                outer = next((converted[spot] for spot in candidate.inside if spot in converted), None)
+                around = (candidate.spot, *candidate.inside)
+                outer = next((converted[spot] for spot in around if spot in converted), None)
                 rows.append(self._passed_over(candidate, outer))
         return sorted(rows, key=lambda row: -row.share)
 
@@ -101,6 +103,7 @@ class Rejections:
         return plan.Rejected(
             path=candidate.path,
             function=candidate.function,
+            members=list(candidate.member_paths),
             class_name=candidate.class_name,
             reason=reason,
             detail=detail,

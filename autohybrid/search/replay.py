@@ -14,6 +14,7 @@ import paddle
 
 from autohybrid.observe.profile import KeptCall, RootProfile, Spot
 from autohybrid.runtime.signature import Shapes, merged
+from autohybrid.runtime.sites import Site
 from autohybrid.structure import Structure, Tensor, flatten, signature
 
 MOST_INPUTS = 3
@@ -31,24 +32,24 @@ class Heard:
     inputs: list[KeptCall] = field(default_factory=list)
 
 
-def listen(root: RootProfile, layers: dict[Spot, Any], keep_for: Spot) -> dict[Spot, list[Heard]]:
+def listen(root: RootProfile, sites: dict[Spot, Site], keep_for: Spot) -> dict[Spot, list[Heard]]:
     """Replays the root's kept calls.
 
     Args:
-        layers: the functions to listen to, with their Layers.
+        sites: the functions to listen to, and where they stand.
         keep_for: the one whose inputs are kept; of the others only structures and shapes are.
 
     Returns:
         For each function what was heard, the most frequent argument structure first.
     """
-    heard: dict[Spot, dict[Any, Heard]] = {spot: {} for spot in layers}
-    known = [kept for kept in root.kept if set(layers) == {Spot("", kept.function)}]
+    heard: dict[Spot, dict[Any, Heard]] = {spot: {} for spot in sites}
+    known = [kept for kept in root.kept if set(sites) == {Spot("", kept.function)}]
     if known and not root.layer._forward_pre_hooks:
         # What the root's own functions get is known without a call.
         for kept in known:
             _hear(heard[keep_for], kept.arguments, kept.tensors).inputs.append(kept)
         return _most_frequent_first(heard)
-    with _ears(layers, heard, keep_for):
+    with _ears(sites, heard, keep_for):
         for kept in root.kept:
             with paddle.set_grad_enabled(kept.gradients):
                 kept.answer(root.layer)
@@ -71,20 +72,14 @@ def _hear(kinds: dict[Any, Heard], structure: Structure, tensors: Sequence[Tenso
 
 
 @contextmanager
-def _ears(layers: dict[Spot, Any], heard: dict[Spot, dict[Any, Heard]], keep_for: Spot) -> Iterator[None]:
-    before = {spot: layer.__dict__.get(spot.function) for spot, layer in layers.items()}
-    for spot, layer in layers.items():
-        function = getattr(layer, spot.function)
-        layer.__dict__[spot.function] = _listening(function, heard[spot], spot == keep_for, layer)
+def _ears(sites: dict[Spot, Site], heard: dict[Spot, dict[Any, Heard]], keep_for: Spot) -> Iterator[None]:
+    for spot, site in sites.items():
+        site.put(_listening(site.eager, heard[spot], spot == keep_for, site.layer))
     try:
         yield
     finally:
-        for spot, layer in layers.items():
-            previous = before[spot]
-            if previous is None:
-                del layer.__dict__[spot.function]
-            else:
-                layer.__dict__[spot.function] = previous
+        for site in sites.values():
+            site.lift()
 
 
 def _listening(forward: Any, kinds: dict[Any, Heard], keeps: bool, layer: Any) -> Any:

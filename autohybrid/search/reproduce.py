@@ -11,7 +11,7 @@ from typing import Any
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan import Script
 from autohybrid.roots import FORWARD
-from autohybrid.search.search import Attempt
+from autohybrid.search.findings import Attempt
 
 _TEMPLATE = '''"""{path} ({class_name}) with paddle.incubate.jit.inference: {reason}.
 

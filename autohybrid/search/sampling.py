@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autohybrid.device import clock, synchronize
+from autohybrid.device import clock, math_threads, seconds_kept_waiting, synchronize
 from autohybrid.plan import Samples
 
-FEWEST_PAIRS = 8
-"""With fewer there is no 99 % confidence interval of the median at all: both its limits are samples, and eight lie all
-on one side of the median in 2 / 2^8 of the cases."""
+FEWEST_PAIRS = 10
+"""With fewer no limit at 99 % confidence exists yet, see :func:`autohybrid.stats.order_of_limit`."""
 
-MOST_PAIRS = 60
+MOST_WITHOUT_LIMITS = 3 * FEWEST_PAIRS
+"""However slow they are, so many pairs are made to come to any limit at all."""
+
+MOST_PAIRS = 400
+LONG_ENOUGH = 1e-2
+"""Seconds: a sample needs no more than one such call."""
+
+PAIRS_BETWEEN_LOOKS = 0.2
+"""The verdict is looked at when there are so many more pairs, as a part. What comes after a look finds the caches full
+of other things: with a look after each pair, whoever went first in it was 5 % slower."""
+
 SHORTEST_SAMPLE = 1e-3
 """Seconds: shorter calls are repeated within one sample, so that the clock and the loop don't count."""
 
@@ -23,16 +32,20 @@ def interleaved(
     *,
     min_gain: float,
     seconds: float,
+    patience: float = 0.0,
     fewest: int = FEWEST_PAIRS,
     most: int = MOST_PAIRS,
 ) -> Samples:
     """Measures both in turn, swapping who goes first from pair to pair; each gives one duration in seconds.
 
-    Ends when the verdict against ``min_gain`` is clear, after ``most`` pairs, or when ``seconds`` are used up (but
-    not before ``fewest`` pairs).
+    Ends as soon as there is a verdict against ``min_gain``: a clear winner and a hopeless one need ``fewest`` pairs, a
+    close one more. The confidence of the verdict isn't spoiled by looking again and again, since the limits hold at all
+    numbers of pairs together. Without a verdict it ends after ``most`` pairs, or when ``seconds`` are used up (but not
+    before ``fewest`` pairs); up to ``patience`` seconds more are taken while the gain may still reach ``min_gain``.
     """
     samples = Samples(eager=[], hybrid=[])
-    deadline = clock() + seconds
+    started = clock()
+    next_look = fewest
     while len(samples.eager) < most:
         if len(samples.eager) % 2:
             later = hybrid()
@@ -41,16 +54,49 @@ def interleaved(
         else:
             samples.eager.append(eager())
             samples.hybrid.append(hybrid())
-        if len(samples.eager) < fewest:
+        passed = clock() - started
+        if len(samples.eager) < (fewest if passed > seconds else next_look):
             continue
-        if clock() > deadline or samples.comparison().verdict(min_gain) in ("faster", "slower"):
+        next_look = len(samples.eager) + max(1, int(PAIRS_BETWEEN_LOOKS * len(samples.eager)))
+        found = samples.comparison()
+        if found.verdict(min_gain) != "inconclusive":
+            break
+        # Pairs that resemble one another count for fewer: then there may be no limit yet, and nothing was learned.
+        unlimited = found.low == 0.0 and len(samples.eager) < MOST_WITHOUT_LIMITS
+        if passed > seconds + (patience if found.high >= min_gain else 0.0) and not unlimited:
             break
     return samples
 
 
+def in_turn(
+    eager: Callable[[], Any],
+    hybrid: Callable[[], Any],
+    *,
+    min_gain: float,
+    seconds: float,
+    patience: float = 0.0,
+    fewest: int = FEWEST_PAIRS,
+) -> Samples:
+    """:func:`interleaved` for two actions, quick ones repeated within a sample. Seconds of one action each."""
+    repeats = repeats_for(eager, hybrid)
+    return interleaved(
+        lambda: duration(eager, repeats),
+        lambda: duration(hybrid, repeats),
+        min_gain=min_gain,
+        seconds=seconds,
+        patience=patience,
+        fewest=fewest,
+    )
+
+
 def repeats_for(*actions: Callable[[], Any]) -> int:
-    """How often the quickest of ``actions`` must be repeated to make a sample of ``SHORTEST_SAMPLE``."""
-    return max(1, round(SHORTEST_SAMPLE / max(min(_shortest(action) for action in actions), 1e-7)))
+    """How often the quickest of ``actions`` must be repeated to make a sample of ``SHORTEST_SAMPLE``.
+
+    An even number, since memory is often handed out in two places by turns and calls then take two times by turns; but
+    once for actions of ``LONG_ENOUGH``.
+    """
+    seconds = max(min(_shortest(action) for action in actions), 1e-7)
+    return 1 if seconds >= LONG_ENOUGH else 2 * max(1, round(SHORTEST_SAMPLE / seconds / 2.0))
 
 
 def _shortest(action: Callable[[], Any]) -> float:
@@ -58,11 +104,19 @@ def _shortest(action: Callable[[], Any]) -> float:
     return found if found > 2.0 * SHORTEST_SAMPLE else min(found, duration(action), duration(action))
 
 
-def duration(action: Callable[[], Any], repeats: int = 1) -> float:
-    """Seconds that one ``action`` takes, over so many repeats."""
+def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = False) -> float:
+    """Seconds that one ``action`` takes, over so many repeats.
+
+    Time for which other work had this thread's core isn't counted where eager has one math thread. (With several, the
+    others' waiting couldn't be told from their working, and one side of a comparison would be flattered.)
+    With ``wall_clock`` all time is counted.
+    """
+    before = seconds_kept_waiting()
     synchronize()
     started = clock()
     for _ in range(repeats):
         action()
     synchronize()
-    return (clock() - started) / repeats
+    passed = clock() - started
+    waited = seconds_kept_waiting() - before if math_threads() == 1 and not wall_clock else 0.0
+    return (passed - waited if waited < passed else passed) / repeats

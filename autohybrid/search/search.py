@@ -5,24 +5,24 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from autohybrid import engines
-from autohybrid.device import clock
 from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
-from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.observe.profile import Profile, RootProfile, Spot
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.search.below import Family
-from autohybrid.search.candidates import Candidate, by_caller, candidates_of, nests, selected
-from autohybrid.search.choose import best_set
+from autohybrid.search.candidates import Candidate, by_caller, candidates_of, selected
+from autohybrid.search.chains import Chains
+from autohybrid.search.choice import Choice
+from autohybrid.search.findings import Attempt, Budget, Findings, Progress
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
-from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
+from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
 
@@ -35,14 +35,16 @@ WORTH_DESCENDING = 0.06
 LONGEST_SHARE_OF_BUDGET = 0.45
 """Of the budget that is left, what a single trial may take."""
 
+PATIENT_SHARE_OF_BUDGET = 0.05
+"""Of the budget that is left, what a trial that isn't clear may take longer to measure."""
+
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
+PATIENCE_SECONDS = 6.0
+"""What measuring takes, and takes longer where it isn't clear yet whether something gains enough."""
 
 CALLS_IN_A_TRIAL = 30
 """Eager calls that a trial makes at most on the way to its verdict; a slow Layer gets the time for them."""
-
-LEAST_SAVING = 0.005
-"""Layers of one kind that together save less of the time than this aren't converted: it can't be seen on the whole."""
 
 CLEAR_GAIN = 1.5
 """A gain whose lower limit is at least this is believed after ``PROCESSES_IF_CLEAR`` processes, a closer one after
@@ -55,82 +57,6 @@ FEWEST_IF_CLOSE = 3
 
 MOST_CRASHES = 2
 """Sets of options with which a candidate may kill its process; each is tried twice, and its parts wait."""
-
-Progress = Callable[[str], None]
-
-
-class Budget:
-    """Seconds for trials and confirmation, counted from its making."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._started = clock()
-
-    @property
-    def spent(self) -> float:
-        return clock() - self._started
-
-    @property
-    def left(self) -> float:
-        return self.seconds - self.spent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A candidate, what it was tried with, and what came of it."""
-
-    candidate: Candidate
-    engine: str
-    options: dict[str, Any]
-    outcome: Outcome
-    measured_on: str
-    inputs: Any
-
-    @property
-    def speedup(self) -> float:
-        if not isinstance(self.outcome, Converted):
-            return 0.0
-        return self.outcome.samples.comparison().speedup
-
-    def proven(self, min_gain: float) -> bool:
-        """Whether it is right, and certainly gains at least ``min_gain`` on itself."""
-        return isinstance(self.outcome, Converted) and (self.outcome.samples.comparison().verdict(min_gain) == "faster")
-
-    @property
-    def saving(self) -> float:
-        """The share of the root's time that it saves."""
-        return self.candidate.share * (1.0 - 1.0 / self.speedup) if self.speedup > 0.0 else 0.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Findings:
-    """Everything that a search found: all candidates, all attempts, and why the others were passed over."""
-
-    candidates: list[Candidate] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    passed: dict[int, tuple[str, str]] = field(default_factory=dict)
-    trials: int = 0
-    right_attempts: int = 0
-    complete: bool = True
-    _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
-    _best: dict[int, Attempt] = field(default_factory=dict)
-
-    def note(self, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
-        self._by_candidate[id(attempt.candidate)].append(attempt)
-        if isinstance(attempt.outcome, Converted):
-            self.right_attempts += 1
-            best = self.best_attempt(attempt.candidate)
-            if best is None or attempt.speedup > best.speedup:
-                self._best[id(attempt.candidate)] = attempt
-
-    def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
-        """All attempts for one candidate, in their order."""
-        return self._by_candidate[id(candidate)]
-
-    def best_attempt(self, candidate: Candidate) -> Attempt | None:
-        """The fastest right attempt for a candidate."""
-        return self._best.get(id(candidate))
 
 
 class Search:
@@ -165,18 +91,33 @@ class Search:
         self._progress = progress
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
+        self.machine = engines.this_machine(threads=options.most_threads, precisions=options.precisions)
         self._alike: dict[int, list[Candidate]] = {}
+        self._family = Family()
+        self._chains = Chains(self._family)
         self._reserved = (0, 0.0)
         self.findings = Findings()
+        self.choice = Choice(self.findings, options, profile.roots, self._alike)
+
+    @property
+    def roots(self) -> Sequence[RootProfile]:
+        """The roots that were observed."""
+        return self._profile.roots
 
     def rank(self) -> Findings:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""
-        findings, family = self.findings, Family()
+        findings, family = self.findings, self._family
         for root in self._profile.roots:
-            findings.candidates += candidates_of(self._profile, root, family)
+            candidates = candidates_of(self._profile, root, family)
+            findings.candidates += [*candidates, *self._chains.among(candidates)]
         groups: dict[Any, list[Candidate]] = defaultdict(list)
         for candidate in findings.candidates:
-            groups[(id(candidate.root), family.likeness(candidate.layer, candidate.function))].append(candidate)
+            alike = (
+                self._chains.likeness(candidate)
+                if candidate.chain is not None
+                else family.likeness(candidate.owner, candidate.function)
+            )
+            groups[(id(candidate.root), alike)].append(candidate)
         for group in groups.values():
             together = sum(candidate.share for candidate in group)
             for candidate in group:
@@ -185,12 +126,21 @@ class Search:
                     self._pass(candidate, "excluded")
                 elif together < 1.0 - 1.0 / self._options.min_gain:
                     self._pass(candidate, "too_small", f"{together:.1%} of the time")
-                elif family.has_hooks_inside(candidate.layer):
+                elif self._has_hooks_inside(candidate):
                     self._pass(candidate, "user_hooks")
         return findings
 
-    def run(self) -> Findings:
-        """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay."""
+    def _has_hooks_inside(self, candidate: Candidate) -> bool:
+        if candidate.chain is not None:
+            return self._chains.has_hooks(candidate)
+        return self._family.has_hooks_inside(candidate.owner)
+
+    def run(self, after_each: Callable[[], None] = lambda: None) -> Findings:
+        """Tries what :meth:`rank` left, the largest possible saving first, descending where that may pay.
+
+        Args:
+            after_each: called whenever a candidate has been considered.
+        """
         findings = self.findings
         counter = 0
         queue: list[tuple[float, int, Candidate]] = []
@@ -207,21 +157,59 @@ class Search:
         called_by = by_caller(findings.candidates)
         while queue:
             _, _, candidate = heapq.heappop(queue)
-            if self._budget.left <= self._reserve():
+            if self._budget.left <= self.reserve():
                 findings.complete = False
                 break
             self.consider(candidate)
-            below = [each for each in called_by[id(candidate.root), candidate.spot] if id(each) not in queued]
+            self._split(candidate)
+            after_each()
+            below = [each for each in self._below(candidate, called_by) if id(each) not in queued]
             surplus = self._worth_of_descending(candidate, below)
+            if not surplus and self._is_guarded(candidate):
+                # The chains in it may do as well without depending on values.
+                below, surplus = [each for each in below if each.chain is not None], WORTH_DESCENDING
             for each in below:
                 if surplus > 0.0:
                     queued.add(id(each))
                     push(each, surplus * each.share * each.weight)
         return findings
 
+    def _below(self, candidate: Candidate, called_by: dict[tuple[int, Spot], list[Candidate]]) -> Sequence[Candidate]:
+        """What to descend to: the chains first, and the members of a chain only from there."""
+        if candidate.chain is not None:
+            (parent,) = candidate.called_in
+            called = called_by[id(candidate.root), parent]
+            return [each for each in called if each.spot in candidate.members]
+        called = called_by[id(candidate.root), candidate.spot]
+        in_chains = {spot for each in called for spot in each.members}
+        return [each for each in called if each.spot not in in_chains]
+
+    def _split(self, whole: Candidate) -> None:
+        """Where a chain doesn't convert as it is, tries its members, and chains of those that do."""
+        if whole.chain is None or id(whole) in self.findings.passed or self.findings.best_attempt(whole):
+            return
+        candidates = [each for each in self.findings.candidates if each.root is whole.root]
+        for member in self._chains.members(whole, candidates):
+            if self._budget.left <= self.reserve():
+                return
+            self.consider(member)
+        for part in self._chains.parts(whole, self._may_be_in_a_chain, candidates):
+            self.findings.candidates.append(part)
+            self._alike[id(part)] = [part]
+            if self._budget.left > self.reserve():
+                self.consider(part)
+
+    def _may_be_in_a_chain(self, member: Candidate) -> bool:
+        passed, _ = self.findings.passed.get(id(member), ("", ""))
+        return passed == "too_small" or self.findings.best_attempt(member) is not None
+
+    def _is_guarded(self, candidate: Candidate) -> bool:
+        best = self.findings.best_attempt(candidate)
+        return best is not None and best.guarded
+
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
         best = self.findings.best_attempt(candidate)
-        if best is None or not best.proven(self._options.min_gain):
+        if best is None or not best.proven(self._options.min_gain) or not self.choice.fits(best):
             return 1.0
         hoped = sum(each.share for each in below) * (1.0 - 1.0 / (OPTIMISM * best.speedup))
         surplus = hoped - candidate.share * (1.0 - 1.0 / best.speedup)
@@ -240,12 +228,12 @@ class Search:
             if not self._worth_trying(engine, candidate):
                 continue
             crashes = 0
-            for options in engine.attempts():
+            for options in engines.attempts(engine, self.machine):
                 outcome = self._tried(candidate, engine, options, twins)
                 self._note(candidate, engine, options, outcome, twins)
                 crashes += isinstance(outcome, Crashed)
                 hopeless = crashes == MOST_CRASHES or not _another_try_may_help(outcome)
-                if hopeless or self._budget.left <= self._reserve():
+                if hopeless or self._budget.left <= self.reserve():
                     break
 
         self._static_where_dynamic_fails(candidate, twins)
@@ -255,9 +243,9 @@ class Search:
         made = self.findings.attempts_of(candidate)
         if not made or not all(isinstance(each.outcome, (Failed, Crashed, TimedOut)) for each in made):
             return
-        if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self._reserve():
+        if DYNAMIC not in str(made[0].inputs) or self._budget.left <= self.reserve():
             return
-        engine, options = self._engines[0], dict(self._engines[0].attempts()[0])
+        engine, options = self._engines[0], engines.attempts(self._engines[0], self.machine)[0]
         outcome = self._tried(candidate, engine, options, twins, static=True)
         self._note(candidate, engine, options, outcome, twins)
 
@@ -287,6 +275,7 @@ class Search:
         options: dict[str, Any],
         outcome: Outcome,
         twins: Sequence[Candidate],
+        promoted: bool = False,
     ) -> None:
         alike = twins if not isinstance(outcome, Converted) else [t for t in twins if t.name in outcome.twins]
         if isinstance(outcome, (TimedOut, Crashed, Unfit)):
@@ -303,8 +292,21 @@ class Search:
                     outcome=outcome,
                     measured_on=candidate.name,
                     inputs=inputs,
+                    promoted=promoted,
                 )
             )
+
+    def promote(self, best: Attempt, engine: Engine, options: dict[str, Any]) -> Attempt | None:
+        """Tries in full, and notes, what won a race against ``best``; None when it fails there."""
+        twins = [
+            each.candidate
+            for each in self.findings.attempts
+            if each.outcome is best.outcome and each.candidate is not best.candidate
+        ]
+        static = isinstance(best.outcome, Converted) and bool(best.outcome.other_sizes)
+        outcome = self._tried(best.candidate, engine, options, twins, static=static)
+        self._note(best.candidate, engine, options, outcome, twins, promoted=True)
+        return self.findings.attempts_of(best.candidate)[-1] if isinstance(outcome, Converted) else None
 
     def _inputs_of(self, candidate: Candidate) -> Any:
         """What a candidate is called with, when the process that would have told is dead."""
@@ -323,32 +325,46 @@ class Search:
     ) -> Outcome:
         root = self._profile.roots.index(candidate.root)
         key = key_of(root, candidate.name, engine.name, {**options, "static": True} if static else options)
-        known = self._journal.recall(key)
-        if known is not None:
+        limit = self._limit_for(candidate)
+        known = self._journal.recall(key, limit)
+        if known is not None and not isinstance(known, Raced):
             return known
         if self._journal.was_fatal(key):
             outcome: Outcome = Crashed(detail="the process died in an earlier run", evidence="")
-            self._journal.end(key, outcome)
+            self._journal.end(key, outcome, lasting=False)  # who killed it then isn't known for certain
             return outcome
         shown = f" {options}" if options else ""
         self._progress(
             f"trying {candidate.name} ({candidate.class_name}) with {engine.name}{shown}, "
             f"{self._budget.left:.0f} s left"
         )
-        trial = Trial(
+        trial = self.trial(candidate, engine, options, twins=twins, static=static)
+        self._journal.begin(key)
+        outcome = self._isolated(trial)
+        self._journal.end(key, outcome, limit, lasting=not _was_killed(outcome))
+        return outcome
+
+    def trial(
+        self,
+        candidate: Candidate,
+        engine: Engine,
+        options: dict[str, Any],
+        *,
+        twins: Sequence[Candidate] = (),
+        static: bool = False,
+    ) -> Trial:
+        """One attempt, ready to be made in a child."""
+        return Trial(
             candidate=candidate,
             engine=engine,
             options=options,
             tolerance=self._tolerance,
             min_gain=self._options.min_gain,
             measuring_seconds=MEASURING_SECONDS,
+            patience=min(PATIENCE_SECONDS, PATIENT_SHARE_OF_BUDGET * self._budget.left),
             twins=twins,
             static=static,
         )
-        self._journal.begin(key)
-        outcome = self._isolated(trial)
-        self._journal.end(key, outcome)
-        return outcome
 
     def _isolated(self, trial: Trial) -> Outcome:
         result = self._once(trial)
@@ -361,13 +377,16 @@ class Search:
 
     def _once(self, trial: Trial) -> Result:
         self.findings.trials += 1
-        root = trial.candidate.root
+        return self._isolation.run(trial.conduct, seconds=self._limit_for(trial.candidate), memory=self._memory)
+
+    def _limit_for(self, candidate: Candidate) -> float:
+        """Seconds after which a trial that is begun now counts as hanging."""
+        root = candidate.root
         needed = SHORTEST_LIMIT + CALLS_IN_A_TRIAL * root.seconds / root.calls
         limit = max(needed, LONGEST_SHARE_OF_BUDGET * self._budget.left)
-        limit = max(1.0, min(limit, self._budget.left))
-        return self._isolation.run(trial.conduct, seconds=limit, memory=self._memory)
+        return max(1.0, min(limit, self._budget.left))
 
-    def _reserve(self) -> float:
+    def reserve(self) -> float:
         """Seconds to keep for the confirmation of the best set so far."""
         if self._reserved[0] != self.findings.right_attempts:
             self._reserved = (self.findings.right_attempts, self._reserve_for_the_best())
@@ -385,21 +404,8 @@ class Search:
         return min(total, 0.5 * self._budget.seconds)
 
     def chosen(self, root: RootProfile, without: Sequence[str] = ()) -> list[Attempt]:
-        """The best set of proven attempts for one root, leaving out the paths in ``without``."""
-        proven = [
-            attempt
-            for candidate in self.findings.candidates
-            if candidate.root is root and candidate.name not in without
-            if (attempt := self.findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
-        ]
-        together: defaultdict[int, float] = defaultdict(float)
-        for attempt in proven:
-            together[id(self._alike[id(attempt.candidate)])] += attempt.saving
-        proven = [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
-        place = {id(each.candidate): index for index, each in enumerate(proven)}
-        nested = nests([each.candidate for each in proven])
-        conflicts = [[place[id(each)] for each in nest] for nest in nested]
-        return [proven[index] for index in best_set([each.saving for each in proven], conflicts)]
+        """The best set of proven attempts for one root, leaving out the names in ``without``."""
+        return self.choice.best(root, without)
 
     def _pass(self, candidate: Candidate, reason: str, detail: str = "") -> None:
         self.findings.passed[id(candidate)] = (reason, detail)
@@ -410,6 +416,11 @@ def _another_try_may_help(outcome: Outcome) -> bool:
     if isinstance(outcome, Failed):
         return outcome.exported
     return isinstance(outcome, (Wrong, Crashed))
+
+
+def _was_killed(outcome: Outcome) -> bool:
+    """Whether somebody else ended its process, as the kernel does when memory runs out."""
+    return isinstance(outcome, Crashed) and "SIGKILL" in outcome.detail
 
 
 def _outcome_of(result: Result) -> Outcome:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import paddle
 
 import autohybrid
@@ -17,11 +19,15 @@ from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
+from autohybrid.search.eager_threads import EagerThreads
+from autohybrid.search.findings import Budget, Progress
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
-from autohybrid.search.prove import Proven, Prover
+from autohybrid.search.proofs import Proven
+from autohybrid.search.prove import Prover
 from autohybrid.search.rejections import Rejections
-from autohybrid.search.search import Budget, Progress, Search
+from autohybrid.search.search import MEASURING_SECONDS, Search
+from autohybrid.search.tuning import Tuning
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +44,7 @@ class Session:
         isolation: where trials run; None finds out.
         rerun: where trials can't be isolated, try them in this process, which somebody watches and starts again.
         reproduces: whether to write scripts that show failures alone, into ``reproductions``, by file name.
-        interrupted: set by Ctrl-C while it worked: the plan says what was found until then.
+        interrupted: set by Ctrl-C, or a request to terminate, while it worked: the plan says what was found until then.
     """
 
     profile: Profile
@@ -74,17 +80,22 @@ class Session:
             journal=self.journal,
             progress=self.progress,
         )
+        provers = [self._prover(root, search, isolation, budget, memory) for root in self.profile.roots]
         findings = search.rank()
         try:
             if not self.options.dry_run:
-                findings = search.run()
-            models = self._models(search, isolation, budget, memory)
+                findings = search.run(after_each=lambda: self._confirm_early(provers))
+                self._tuned(search, isolation, budget, memory)
+            models = self._models(search, isolation, memory, provers)
+            self._notes += search.choice.next_steps()
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
             self.interrupted = True
             findings.complete = False
-            self._notes.append("Interrupted before a choice was confirmed: nothing is recommended yet.")
-            models = self._models(search, isolation, budget, memory)
+            self._notes.append(self._said_of_interruption(provers))
+            models = self._models(search, isolation, memory, provers)
+        if self.journal.recalled:
+            self._notes.append(self.journal.recalled)
         return plan.Plan(
             schema_version=plan.SCHEMA_VERSION,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -98,9 +109,48 @@ class Session:
             notes=[*self.profile.notes, *self._notes],
         )
 
-    def _models(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> list[plan.Model]:
-        numbered = enumerate(self.profile.roots)
-        return [self._model(number, root, search, isolation, budget, memory) for number, root in numbered]
+    def _tuned(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> None:
+        """Improves what was found by what else the engines offer."""
+        tuning = Tuning(
+            search=search,
+            machine=search.machine,
+            isolation=isolation,
+            budget=budget,
+            memory=memory,
+            journal=self.journal,
+            progress=self.progress,
+        )
+        tuning.run()
+        if tuning.races:
+            self._notes.append(
+                f"Options: {tuning.races} race(s) in {tuning.seconds:.0f} s, {tuning.won} won against the defaults."
+            )
+
+    def _prover(self, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int) -> Prover:
+        return Prover(
+            root=root,
+            search=search,
+            options=self.options,
+            isolation=isolation,
+            budget=budget,
+            memory=memory,
+            progress=self.progress,
+        )
+
+    def _confirm_early(self, provers: Sequence[Prover]) -> None:
+        limited = self.options.memory_budget is not None or self.options.convert_budget is not None
+        if limited and len(provers) > 1:
+            return  # sets of several roots, from several moments, might together exceed what they share
+        for prover in provers:
+            prover.confirm_early()
+
+    def _said_of_interruption(self, provers: Sequence[Prover]) -> str:
+        if any(prover.proofs.best(prover.root) for prover in provers):
+            return "Interrupted: this is the best that had been confirmed until then."
+        return "Interrupted before a choice was confirmed: nothing is recommended yet."
+
+    def _models(self, search: Search, isolation: Isolation, memory: int, provers: Sequence[Prover]) -> list[plan.Model]:
+        return [self._model(number, prover, search, isolation, memory) for number, prover in enumerate(provers)]
 
     def _isolation(self) -> Isolation:
         if self.options.dry_run or self.options.isolation == "none":
@@ -131,23 +181,16 @@ class Session:
             isolation=isolation.name,
         )
 
-    def _model(
-        self, number: int, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int
-    ) -> plan.Model:
+    def _model(self, number: int, prover: Prover, search: Search, isolation: Isolation, memory: int) -> plan.Model:
+        root = prover.root
         lines = structure_lines(root.layer)
         findings = search.findings
         proven = Proven(regions=[], confirmation=None, dropped={})
-        if not self.options.dry_run and not self.interrupted:
-            prover = Prover(
-                root=root,
-                search=search,
-                options=self.options,
-                isolation=isolation,
-                budget=budget,
-                memory=memory,
-                progress=self.progress,
-            )
+        if self.interrupted:
+            proven = prover.proofs.best(root) or proven
+        elif not self.options.dry_run:
             proven = prover.best()
+            search.choice.settle(root, proven.attempts)
         candidates = [each for each in findings.candidates if each.root is root]
         rejected = Rejections(
             findings=findings,
@@ -174,7 +217,27 @@ class Session:
             regions=proven.regions,
             rejected=rejected.rows(candidates),
             confirmation=proven.confirmation,
+            eager_threads=self._eager_threads(root, proven.regions, isolation, memory),
         )
+
+    def _eager_threads(
+        self, root: RootProfile, regions: Sequence[plan.Region], isolation: Isolation, memory: int
+    ) -> plan.EagerThreads | None:
+        """What the threads that regions use would do for eager, where they use more than eager does."""
+        own = device.math_threads()
+        threads = max((int(region.options.get("threads", own)) for region in regions), default=own)
+        if self.interrupted or threads <= own or device.on_gpu():
+            return None
+        work = EagerThreads(
+            root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
+        )
+        self.progress(f"measuring eager with {threads} threads")
+        result = isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=memory)
+        if not isinstance(result, Finished):
+            self._notes.append(f"Eager with {threads} threads could not be measured: {result}.")
+            return None
+        samples = msgspec.convert(result.value, plan.Samples)
+        return plan.EagerThreads(threads=threads, set_by="paddle.base.core.set_num_threads", samples=samples)
 
 
 def _trivial_conversion() -> bool:
@@ -207,6 +270,7 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
     return plan.RankedLayer(
         path=candidate.path,
         function=candidate.function,
+        members=list(candidate.member_paths),
         class_name=candidate.class_name,
         aliases=list(timed.aliases),
         calls=timed.calls,

@@ -14,10 +14,10 @@ import paddle
 
 from autohybrid.device import resident_memory
 from autohybrid.engines import Engine
-from autohybrid.observe.profile import KeptCall, Spot
+from autohybrid.observe.profile import KeptCall
 from autohybrid.plan import Equality, Samples
 from autohybrid.runtime.changes import Snapshot
-from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference
+from autohybrid.runtime.equality import Difference, Tolerance, as_array, difference, tolerance_for
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.reach import reach
 from autohybrid.runtime.region import Region
@@ -26,8 +26,14 @@ from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
-from autohybrid.search.sampling import duration, interleaved, repeats_for
+from autohybrid.search.sampling import in_turn
 from autohybrid.structure import flatten
+
+CHECKING_SHARE = 0.25
+"""Of the time for measuring a candidate, what the check on a twin may take."""
+
+AGREEMENT = 1.1
+"""Twins agree when their gains' intervals overlap, or miss it by no more than this factor: memory lies differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +46,15 @@ class Trial:
     tolerance: Tolerance
     min_gain: float
     measuring_seconds: float
+    patience: float = 0.0
     twins: Sequence[Candidate] = ()
     static: bool = False
 
     def conduct(self) -> Outcome:
         """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
         candidate = self.candidate
-        layers = {each.spot: each.layer for each in (candidate, *self.twins)}
-        heard = listen(candidate.root, layers, keep_for=candidate.spot)
+        sites = {each.spot: each.site for each in (candidate, *self.twins)}
+        heard = listen(candidate.root, sites, keep_for=candidate.spot)
         calls = heard[candidate.spot]
         if not calls:
             return Unfit(reason="not_replayed", detail="the kept inputs of the root don't lead to this Layer")
@@ -63,12 +70,33 @@ class Trial:
         unfit = self._unfit(main)
         if unfit is not None:
             return unfit
-        outcome = self._converted(main, inputs, training_mode, self._like(heard, inputs))
-        return msgspec.structs.replace(outcome, other_sizes=others) if isinstance(outcome, Converted) else outcome
+        outcome = self._converted(candidate, _different_inputs(main.inputs, candidate.eager), inputs, training_mode)
+        if not isinstance(outcome, Converted):
+            return outcome
+        like = [each for each in self.twins if heard[each.spot] and _specification(heard[each.spot][0]) == inputs]
+        outcome = msgspec.structs.replace(outcome, other_sizes=others, twins=[each.name for each in like])
+        gains = outcome.samples.comparison().verdict(self.min_gain) == "faster"
+        if not gains or not like:
+            return outcome
+        # Of no gain one measurement is enough: nothing is planned on it.
+        twin = self._most_unlike(like)
+        agrees = self._agrees(outcome, twin, heard[twin.spot][0], main.inputs[0], training_mode)
+        return msgspec.structs.replace(outcome, checked_on=twin.name, twins=outcome.twins if agrees else [])
 
-    def _like(self, heard: dict[Spot, list[Heard]], inputs: Any) -> list[str]:
-        """The names of the twins whose calls have the same structure, dtypes and sizes."""
-        return [twin.name for twin in self.twins if heard[twin.spot] and _specification(heard[twin.spot][0]) == inputs]
+    def _most_unlike(self, twins: Sequence[Candidate]) -> Candidate:
+        """The twin whose time for a call differs most from the candidate's."""
+        own = _seconds_per_call(self.candidate)
+        return max(twins, key=lambda each: abs(_seconds_per_call(each) - own))
+
+    def _agrees(self, found: Converted, twin: Candidate, heard: Heard, like: KeptCall, training_mode: str) -> bool:
+        """Whether a short measurement of a twin shows the same: right, and a gain that isn't clearly another."""
+        call = replace(like, arguments=heard.arguments, tensors=heard.first)
+        short = replace(self, measuring_seconds=CHECKING_SHARE * self.measuring_seconds, patience=0.0)
+        other = short._converted(twin, _different_inputs([call], twin.eager), found.inputs, training_mode)
+        if not isinstance(other, Converted):
+            return False
+        mine, others = found.samples.comparison(), other.samples.comparison()
+        return others.high * AGREEMENT >= mine.low and mine.high * AGREEMENT >= others.low
 
     def _unfit(self, main: Heard) -> Unfit | None:
         layer, call = self.candidate.layer, main.inputs[0]
@@ -97,32 +125,40 @@ class Trial:
             answer = self.candidate.eager(*args, **kwargs)
         return answer, flatten((args, kwargs))[0]
 
-    def _converted(self, main: Heard, inputs: Any, training_mode: str, twins: list[str]) -> Outcome:
-        layer = self.candidate.layer
-        different = _different_inputs(main.inputs, self.candidate.eager)
-        region = Region(
-            path=self.candidate.name,
+    def different_inputs(self) -> list[KeptCall]:
+        """Calls of the candidate with different values, all of the argument structure that it is tried with."""
+        main = listen(self.candidate.root, {self.candidate.spot: self.candidate.site}, keep_for=self.candidate.spot)
+        calls = main[self.candidate.spot][0]
+        return _different_inputs((_of_one_size(calls)[0] if self.static else calls).inputs, self.candidate.eager)
+
+    def region(self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Region:
+        """A region for a candidate by this trial's engine and options, which is proven on ``different`` calls."""
+        return Region(
+            path=candidate.name,
             recipe=Recipe(
-                layer=layer,
-                function=self.candidate.eager,
+                layer=candidate.layer,
+                function=candidate.eager,
                 engine=self.engine,
                 options=self.options,
-                tolerance=self.tolerance,
+                tolerance=tolerance_for(self.tolerance, self.options),
                 proofs=max(2, len(different)),
             ),
             admitted=[inputs],
             training_mode=training_mode,
         )
+
+    def _converted(
+        self, candidate: Candidate, different: Sequence[KeptCall], inputs: Any, training_mode: str
+    ) -> Outcome:
+        region = self.region(candidate, different, inputs, training_mode)
         try:
-            return self._judged(region, different, inputs, training_mode, twins)
+            return self._judged(region, different, inputs, training_mode)
         finally:
             region.close()
 
-    def _judged(
-        self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str, twins: list[str]
-    ) -> Outcome:
+    def _judged(self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Outcome:
         memory = resident_memory()
-        variant = _proven(region, different)
+        variant = proven(region, different)
         if isinstance(variant, str):
             return Failed(detail=variant, evidence="", inputs=inputs, exported=False)
         if variant.state is not State.SERVING:
@@ -132,18 +168,19 @@ class Trial:
         samples = self._measured(region, different[0])
         return Converted(
             inputs=inputs,
-            outputs=_answer_specification(self.candidate.eager, different[0]),
+            outputs=_answer_specification(region.recipe.function, different[0]),
             training_mode="same" if training_mode == "same" else "eager",
             equality=equality_of(variant.worst, variant.compared),
             samples=samples,
             conversion_seconds=variant.conversion_seconds,
             extra_memory=extra,
-            twins=twins,
+            twins=[],
+            guarded=variant.straight,
         )
 
     def _measured(self, region: Region, call: KeptCall) -> Samples:
         args, kwargs = call.fresh_arguments()
-        function = self.candidate.eager
+        function = region.recipe.function
 
         def eager() -> Any:
             return function(*args, **kwargs)
@@ -152,16 +189,16 @@ class Trial:
             return region(*args, **kwargs)
 
         with paddle.set_grad_enabled(call.gradients):
-            repeats = repeats_for(eager, hybrid)
-            return interleaved(
-                lambda: duration(eager, repeats),
-                lambda: duration(hybrid, repeats),
-                min_gain=self.min_gain,
-                seconds=self.measuring_seconds,
+            return in_turn(
+                eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, patience=self.patience
             )
 
 
-def _proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
+def _seconds_per_call(candidate: Candidate) -> float:
+    return candidate.timed.inclusive / (candidate.timed.calls or 1.0)
+
+
+def proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
     """Calls the region with each input until its variant serves or is refused; a string when neither comes."""
     for attempt in range(3 * max(2, len(different))):
         call = different[attempt % len(different)]
@@ -284,7 +321,7 @@ def _seeded() -> Iterator[None]:
 
 def inputs_of(candidate: Candidate) -> Any:
     """The argument structure that a candidate is mostly called with, None when the replay doesn't reach it."""
-    heard = listen(candidate.root, {candidate.spot: candidate.layer}, keep_for=candidate.spot)[candidate.spot]
+    heard = listen(candidate.root, {candidate.spot: candidate.site}, keep_for=candidate.spot)[candidate.spot]
     return _specification(heard[0]) if heard else None
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from autohybrid.store.document import FORMAT, Key, Verified
-from autohybrid.store.store import Store, Stored, default
+from autohybrid.store.store import Store, Stored, default, directory
 
-__all__ = ["FORMAT", "Key", "Store", "Stored", "Verified", "default"]
+__all__ = ["FORMAT", "Key", "Store", "Stored", "Verified", "default", "directory"]

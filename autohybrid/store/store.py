@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from autohybrid.errors import SetupError
+from autohybrid.sizes import parsed_size
 from autohybrid.store.document import ENTRY, FORMAT, Entry, Key, StoredFile, Verified
 
 DEFAULT_SIZE = 8 << 30
@@ -32,7 +33,6 @@ _POLL = 0.05
 _STALE = 3600.0
 """Seconds after which a half-made entry is taken for left behind."""
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNREADABLE = (OSError, ValueError, msgspec.MsgspecError)
 
 
@@ -202,25 +202,41 @@ def default() -> Store | None:
     ``AUTOHYBRID_CACHE=off`` means none. ``$AUTOHYBRID_CACHE_SIZE`` bounds it (bytes, or with K, M, G, T). A directory
     that can't be trusted means none, with a warning.
     """
-    named = os.environ.get("AUTOHYBRID_CACHE", "")
-    if named.lower() == "off":
-        return None
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    root = Path(named) if named else Path(base) / "autohybrid"
+    root = _cache()
     try:
-        return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", "")))
+        return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", ""))) if root else None
     except SetupError as error:
         warnings.warn(f"autohybrid stores nothing: {error}", RuntimeWarning, stacklevel=2)
         return None
 
 
-def _size(text: str) -> int:
-    plain = text.strip().upper().removesuffix("B")
-    if not plain:
-        return DEFAULT_SIZE
-    number, unit = (plain[:-1], plain[-1]) if plain[-1] in _UNITS else (plain, "")
+def directory(name: str) -> Path | None:
+    """A private directory in the user's cache, beside the store's entries; None where :func:`default` is None."""
+    root = _cache()
+    if root is None:
+        return None
     try:
-        return int(float(number) * _UNITS[unit])
+        for each in (root, root / name):
+            _own(each)
+    except SetupError as error:
+        warnings.warn(f"autohybrid keeps no {name}: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    return root / name
+
+
+def _cache() -> Path | None:
+    named = os.environ.get("AUTOHYBRID_CACHE", "")
+    if named.lower() == "off":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(named) if named else Path(base) / "autohybrid"
+
+
+def _size(text: str) -> int:
+    if not text.strip():
+        return DEFAULT_SIZE
+    try:
+        return parsed_size(text)
     except ValueError:
         raise SetupError(
             f"AUTOHYBRID_CACHE_SIZE is {text!r}.", "It takes bytes, or a number with K, M, G or T."

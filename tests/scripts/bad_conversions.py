@@ -15,7 +15,7 @@ class Unbinds(nn.Layer):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        for _ in range(6):
+        for _ in range(12):
             x = F.relu(self.linear(x))
         return paddle.unbind(x, 0)[0]
 
@@ -28,7 +28,7 @@ class Comprehends(nn.Layer):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        for _ in range(6):
+        for _ in range(12):
             x = F.relu(self.linear(x))
         return paddle.stack([x[i] for i in range(x.shape[0])]).sum(0)
 

@@ -8,6 +8,7 @@ from typing import Any
 import paddle
 
 from autohybrid.engines import Request
+from autohybrid.engines.dimensions import Alternative, Dimension
 from autohybrid.errors import ConversionError
 
 
@@ -19,6 +20,13 @@ class TracingEngine:
     """
 
     name = "tracing"
+    # What a search tries besides the defaults: where the compiler is, whether it makes it faster.
+    dimensions = (
+        Dimension(
+            name="compiler",
+            alternatives=lambda machine: [Alternative(options={"backend": "CINN"}, hope=1.5)] if machine.cinn else [],
+        ),
+    )
 
     def unavailable(self) -> str | None:
         """None: it needs nothing but Paddle. Elsewhere this names what is to be installed."""
@@ -28,10 +36,6 @@ class TracingEngine:
         for name, value in options.items():
             if name != "backend" or value not in (None, "CINN"):
                 raise ConversionError(f"{self.name} can't do {name}={value!r}", "It has: backend (null or CINN).")
-
-    def attempts(self) -> Sequence[dict[str, Any]]:
-        """What a search tries: the defaults first, and then what cures wrong or failing conversions."""
-        return [{}]
 
     def convert(self, request: Request) -> Traced:
         self.check_options(request.options)

@@ -1,0 +1,20 @@
+"""Amounts of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
+
+
+def parsed_size(text: str) -> int:
+    """Bytes from ``"8589934592"``, ``"500M"``, ``"500MB"`` or ``"2 GiB"``; K, M, G and T are powers of 1024.
+
+    Raises:
+        ValueError: it is no such amount.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no amount of memory")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
