@@ -4,7 +4,7 @@ Each row has its own process with its own model; all of a workload's processes a
 works at a time. Rows get the same threads and the same inputs, Paddle Tensors in and out. A number is given only where
 the answers to two inputs agree with eager's (1e-3 of each element or 1e-4 of the largest).
 
-Usage: python tools/compare [--only WORKLOAD ...] [--threads N ...] [--rounds N] [--seconds S] [-o FILE.json]
+Usage: python tools/compare [--only WORKLOAD ...] [--rows ROW ...] [--threads N ...] [--rounds N] [--seconds S] [-o FILE.json]
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def difference(expected: list[Any], got: list[Any]) -> str:
     return ""
 
 
-def compared(workload: str, threads: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
+def compared(workload: str, rows: list[str], threads: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
     """All rows of one workload, eager with one thread first."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        wanted = [("eager", 1), *((row, count) for count in threads for row in ROWS if (row, count) != ("eager", 1))]
+        wanted = [("eager", 1), *((row, count) for count in threads for row in rows if (row, count) != ("eager", 1))]
         processes = []
         for row, count in wanted:
             print(f"  {row}, {count} threads", end="", file=sys.stderr, flush=True)
@@ -189,6 +189,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), metavar="WORKLOAD")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.2, help="for each sample")
@@ -198,7 +199,7 @@ def main() -> None:
     before = environment()
     for name in options.only:
         print(name, file=sys.stderr, flush=True)
-        results[name] = compared(name, options.threads, options.rounds, options.seconds)
+        results[name] = compared(name, options.rows, options.threads, options.rounds, options.seconds)
         # After each workload, so that a later failure loses nothing.
         content = {"environment": before, "load_after": os.getloadavg(), "results": results}
         options.output.write_text(json.dumps(content, indent=1))

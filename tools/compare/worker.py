@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,9 @@ def main() -> None:
             except BaseException as error:  # noqa: BLE001 - paddle2onnx exits on what it can't do
                 print(traceback.format_exc(), file=sys.stderr)
                 said = [part.strip() for part in str(error).splitlines() if part.strip()]
-                answer = {"error": f"{type(error).__name__}: {said[-1] if said else ''}"[:200]}
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{last.line} ({Path(last.filename).name}:{last.lineno})"
+                answer = {"error": f"{type(error).__name__}: {said[-1] if said else where}"[:200]}
             channel.write(json.dumps(answer) + "\n")
 
 
