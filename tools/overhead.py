@@ -9,6 +9,8 @@ python tools/overhead.py
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 import timeit
 from typing import Any
@@ -72,7 +74,7 @@ class Many(nn.Layer):  # type: ignore[misc]
 
 def measure_wrapper(tensors: list[Any]) -> str:
     """Microseconds for a call of ``paddle.incubate.jit.inference``."""
-    with tempfile.TemporaryDirectory() as directory, stdout_kept():
+    with tempfile.TemporaryDirectory() as directory, stdout_kept(), contextlib.redirect_stdout(sys.stderr):
         wrapped = paddle.incubate.jit.inference(Many(), save_model_dir=directory)
         wrapped(tensors)
         return f"{'wrapper':>12}  {len(tensors):>8}  {'':>12}  {best(lambda: wrapped(tensors), CALLS // 10):>12.1f}"
