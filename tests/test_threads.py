@@ -221,6 +221,16 @@ def test_a_conversion_that_a_change_overtakes_is_not_used() -> None:
         assert settled(region, x).state is State.SERVING
 
 
+def test_a_pool_that_is_closed_while_it_makes_its_first_item_is_busy() -> None:
+    def make() -> None:
+        pool.close()
+        raise FileNotFoundError("what it is made from went with it")
+
+    pool: Pool[None] = Pool(make, limit=2, making=threading.RLock())
+    with pytest.raises(Busy, match="closed"):
+        pool.use(lambda item: item)
+
+
 def test_weights_that_change_while_threads_call_raise_nothing() -> None:
     layer, x = Residual(), paddle.randn([4, 16])
     old = layer.inner.weight.numpy()
