@@ -246,11 +246,9 @@ def test_ctrl_c_is_not_lost_while_python_forks(monkeypatch: pytest.MonkeyPatch) 
     fork = os.fork
 
     def interrupted_fork() -> int:
-        signal.raise_signal(signal.SIGINT)  # from here to the end of the fork nobody could hear of it
-        try:
-            return fork()
-        except KeyboardInterrupt:
-            return fork()
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does with what functions called at a fork raise
+            signal.raise_signal(signal.SIGINT)
+        return fork()
 
     monkeypatch.setattr(os, "fork", interrupted_fork)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import linecache
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -221,15 +222,18 @@ class _Finder:
         self._scope.check()
         cut = _SOME_TURNS.search(text.partition("\n")[0])
         turns = (int(cut[1]), int(cut[2])) if cut is not None else (0, 0)
+        try:
+            wanted = [ast.dump(each) for each in ast.parse(text).body]
+        except (SyntaxError, ValueError):
+            return []
         found = []
         for number, statements in enumerate(self._lists):
-            texts = [ast.unparse(each) for each in statements]
-            for start in range(len(statements)):
-                for stop in range(start + 1, len(statements) + 1):
-                    if "\n".join(texts[start:stop]) == text:
-                        found.append(self._chain(number, start, stop))
-                each = statements[start]
-                if cut is not None and isinstance(each, ast.For) and ast.unparse(some_turns(each, *turns)) == text:
+            dumps = [_as_written(each) for each in statements]
+            for start, each in enumerate(statements):
+                stop = start + len(wanted)
+                if wanted and dumps[start:stop] == wanted:
+                    found.append(self._chain(number, start, stop))
+                if cut is not None and isinstance(each, ast.For) and [_as_written(some_turns(each, *turns))] == wanted:
                     found.append(self._chain(number, start, start + 1, turns))
         return [chain for chain in found if chain is not None]
 
@@ -281,12 +285,16 @@ class _Finder:
         uses = any(self._scope.is_member(node) for node in ast.walk(statement) if isinstance(node, ast.Attribute))
         if uses or reading.calls:
             found.obstacles.append(
-                Obstacle(code="between", detail=ast.unparse(statement).splitlines()[0], place=self._place(statement))
+                Obstacle(code="between", detail=self._line_of(statement), place=self._place(statement))
             )
 
     def _place(self, statement: ast.stmt) -> Place:
         code = self._source.function.__code__
         return Place(file=code.co_filename, line=statement.lineno, function=self._source.function.__qualname__)
+
+    def _line_of(self, statement: ast.stmt) -> str:
+        line = linecache.getline(self._source.function.__code__.co_filename, statement.lineno).strip()
+        return line or ast.unparse(statement).splitlines()[0]
 
     def _trimmed(self, number: int, start: int, stop: int) -> Chain | None:
         """The chain in a stretch of statements, without those at its ends that call nothing."""
@@ -455,6 +463,11 @@ _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
 
 def _uses(layer: Any, used: set[int]) -> bool:
     return any(id(each) in used for each in layer.sublayers(include_self=True))
+
+
+def _as_written(statement: ast.stmt) -> str:
+    """A statement, however a version of Python prints it."""
+    return ast.dump(ast.parse(ast.unparse(statement)).body[0])
 
 
 def _is_stored(node: ast.Name) -> bool:
