@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -224,6 +226,34 @@ def test_an_engine_can_be_used_in_a_child_after_its_parent_has_used_it(engine: s
             settled(other, x)
         assert Forked().run(convert, seconds=60.0, memory=2 << 30) == Finished(value="SERVING")
     assert Forked().run(convert, seconds=60.0, memory=2 << 30) == Finished(value="SERVING")
+
+
+_ENDS_IN_A_CHILD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import paddle
+from engine_regions import region_of, settled
+
+engine, when = sys.argv[2:]
+layer, x = paddle.nn.Linear(64, 64), paddle.randn([8, 64])
+with region_of(layer, engine, options={} if engine == "incubate" else {"threads": 2}) as region:
+    settled(region, x)
+    region(x)
+    child = os.fork()
+    if child == 0 and when == "dropped":
+        region.close()
+    if child == 0:
+        sys.exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("when", ["dropped", "ended"])
+def test_a_child_can_drop_what_it_inherits_and_end(engine: str, when: str) -> None:
+    """As a process of the script's own does, which isn't ended by force as a trial's child is."""
+    command = [sys.executable, "-c", _ENDS_IN_A_CHILD, str(Path(__file__).parent), engine, when]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stdout == "7\n", ended.stderr
 
 
 @pytest.mark.skipif(device.usable_cores() < 2, reason="needs two cores")

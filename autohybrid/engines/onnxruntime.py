@@ -17,6 +17,7 @@ import paddle
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
 from autohybrid.engines.dimensions import THREADS, Alternative, Dimension, on_cpu
+from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
@@ -140,11 +141,13 @@ def _session(model: Path, options: dict[str, Any], save: Path | None = None) -> 
         settings.optimized_model_filepath = str(save)
     provider = options.get("provider", CPU)
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(model), settings, providers=[provider, *([CPU] if provider != CPU else [])]
         )
     except Exception as error:
         raise ConversionError(f"ONNX Runtime can't take it: {error}", exported=True) from error
+    never_destroyed_in_children(session)
+    return session
 
 
 class OnnxRuntimeExecutable:

@@ -24,6 +24,7 @@ import paddle
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
 from autohybrid.engines.dimensions import PRECISION, THREADS
+from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
@@ -176,13 +177,13 @@ class _Executors:
         self._most: dict[str, int] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         self._occupied: list[Any] = []
-        self._inherited: list[Any] = []
         os.register_at_fork(
-            before=self._occupy_all, after_in_parent=self._occupied.clear, after_in_child=self._keep_for_ever
+            before=self._occupy_all, after_in_parent=self._occupied.clear, after_in_child=self._forget_all
         )
 
     def noted(self, compiled: Any, options: dict[str, Any]) -> Any:
         """Remembers that a compiled model has a pool."""
+        never_destroyed_in_children(compiled)
         settings = _settings(options)
         key = repr((_device(options), settings))
         self._settings[key] = settings
@@ -196,10 +197,10 @@ class _Executors:
         for key, settings in self._settings.items():
             for _ in range(self._most[key] - len(self._alive[key])):
                 self._occupied.append(_core().compile_model(_smallest_model(), "CPU", settings))
+        never_destroyed_in_children(*self._occupied)
 
-    def _keep_for_ever(self) -> None:
-        """In the child: all pools that there are have no threads, and must never be idle."""
-        self._inherited += [*self._occupied, *(model for alive in self._alive.values() for model in alive)]
+    def _forget_all(self) -> None:
+        """In the child: all pools that there are have no threads; their models stay, so that they are never idle."""
         self._occupied.clear()
         self._alive.clear()
         self._most.clear()
