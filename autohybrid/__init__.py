@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autohybrid.decorator import inference
+    from autohybrid.exports.code import export
+    from autohybrid.exports.static import export_static
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
     from autohybrid.runtime.attach import applied, apply, restore
@@ -28,6 +30,8 @@ __all__ = [
     "applied",
     "apply",
     "eager",
+    "export",
+    "export_static",
     "inference",
     "load",
     "profile",
@@ -44,6 +48,8 @@ _HOMES = {
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
     "eager": "autohybrid.runtime.switch",
+    "export": "autohybrid.exports.code",
+    "export_static": "autohybrid.exports.static",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
@@ -54,12 +60,14 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
+_WITHOUT_PADDLE = ("autohybrid.plan", "autohybrid.exports.code")
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
-    if home != "autohybrid.plan":
+    if home not in _WITHOUT_PADDLE:
         from autohybrid.device import require_paddle
 
         require_paddle()
