@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from paddle import inference
 
+from autohybrid.engines.interface import Executable
 from autohybrid.errors import ConversionError
 
 
@@ -31,7 +32,7 @@ class StaticModel:
 
 
 @runtime_checkable
-class PortableExecutable(Protocol):
+class PortableExecutable(Executable, Protocol):
     """An executable whose files are worth something without it."""
 
     def copy_to(self, directory: Path) -> StaticModel:

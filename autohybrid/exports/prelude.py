@@ -67,7 +67,9 @@ class StaticGraphs:
                 except Exception as error:  # noqa: BLE001
                     # For good: after a conversion that failed the wrapper would answer from the one before.
                     del self._graphs[place]
-                    warnings.warn(f"{self._of} stays eager: {error}", RuntimeWarning, stacklevel=3)
+                    warnings.warn(
+                        f"{self._of}, stays eager, for it can't be converted: {error}", RuntimeWarning, stacklevel=3
+                    )
                     return None
         return None
 

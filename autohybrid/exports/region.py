@@ -118,7 +118,7 @@ class _Writer:
         if self._looks != "clean":
             return (
                 f"Its source looks hard to convert ({self._looks}). autohybrid may have traced it as it stands, with "
-                "guards, which the wrapper can't: where that fails, it warns and stays eager."
+                "guards, which the wrapper can't. Where it fails, this warns and stays eager."
             )
         return (
             "Attributes that these statements read, and members replaced later, are built in." if self._stretch else ""

@@ -109,9 +109,7 @@ def _written(region: Region, variant: Variant, model: str, place: Path) -> dict[
     names = {index: name for name, index in made.inputs.items()}
     computed = made.outputs[: len(made.outputs) - len(variant.outcomes)]
     remaining = iter(computed)
-    sources = [
-        {"input": names.get(each)} if each is not None else {"output": next(remaining)} for each in answer.sources
-    ]
+    sources = [{"output": next(remaining)} if each is None else {"input": names.get(each)} for each in answer.sources]
     arguments = list(_leaves(region, variant.arguments))
     labels = {leaf.index: label for label, leaf in reversed(arguments) if isinstance(leaf, Slot)}
     return {
@@ -153,9 +151,9 @@ def _name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]
 
 
-def _leaves(region: Region, arguments: Structure) -> Iterator[tuple[str, Structure]]:
+def _leaves(region: Region, arguments: Any) -> Iterator[tuple[str, Structure]]:
     """The Tensors and constants of a call, each with the argument that it is in: ``mask``, ``states[0]``."""
-    args, kwargs = arguments.parts  # type: ignore[union-attr]
+    args, kwargs = arguments.parts
     parameters = [
         each.name
         for each in inspect.signature(region.recipe.function).parameters.values()
@@ -168,7 +166,7 @@ def _leaves(region: Region, arguments: Structure) -> Iterator[tuple[str, Structu
         yield from _leaves_in(name, part)
 
 
-def _leaves_in(label: str, part: Structure) -> Iterator[tuple[str, Structure]]:
+def _leaves_in(label: str, part: Any) -> Iterator[tuple[str, Structure]]:
     if isinstance(part, (Slot, Constant)):
         yield label, part
         return
