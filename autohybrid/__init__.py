@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from autohybrid.decorator import inference
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
+    from autohybrid.report.difference import PlanDifference, diff
     from autohybrid.runtime.attach import applied, apply, restore
     from autohybrid.runtime.status import Status, status
     from autohybrid.runtime.switch import eager
@@ -23,10 +24,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Options",
+    "PlanDifference",
     "Status",
     "__version__",
     "applied",
     "apply",
+    "diff",
     "eager",
     "inference",
     "load",
@@ -40,9 +43,11 @@ __all__ = [
 
 _HOMES = {
     "Options": "autohybrid.search.options",
+    "PlanDifference": "autohybrid.report.difference",
     "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
+    "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
@@ -54,12 +59,14 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
+_WITHOUT_PADDLE = ("autohybrid.plan", "autohybrid.report")
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
-    if home != "autohybrid.plan":
+    if not home.startswith(_WITHOUT_PADDLE):
         from autohybrid.device import require_paddle
 
         require_paddle()

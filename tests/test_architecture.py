@@ -45,6 +45,7 @@ PADDLE_FREE = [
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.diff",
     "autohybrid.plan",
     "autohybrid.report.table",
     "autohybrid.report.html",
