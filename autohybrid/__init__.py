@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autohybrid.decorator import inference
+    from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
     from autohybrid.report.difference import PlanDifference, diff
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Inventory",
     "Options",
     "PlanDifference",
     "Status",
@@ -31,6 +33,7 @@ __all__ = [
     "apply",
     "diff",
     "eager",
+    "env",
     "inference",
     "load",
     "profile",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Inventory": "autohybrid.inventory",
     "Options": "autohybrid.search.options",
     "PlanDifference": "autohybrid.report.difference",
     "Status": "autohybrid.runtime.status",
@@ -49,6 +53,7 @@ _HOMES = {
     "apply": "autohybrid.runtime.attach",
     "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
+    "env": "autohybrid.inventory",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
@@ -59,7 +64,7 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
-_WITHOUT_PADDLE = ("autohybrid.plan", "autohybrid.report")
+_WITHOUT_PADDLE = ("autohybrid.inventory", "autohybrid.plan", "autohybrid.report")
 
 
 def __getattr__(name: str) -> Any:

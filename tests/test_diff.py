@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
 def _plan(*regions: Region, **changes: object) -> Plan:
-    structure = [". Block", "body Block", "head Block", "tail Block"]
+    structure = [". Block", *(f"{name} Block" for name in ("body", "head", "tail", "old"))]
     return plans.whole([plans.model(list(regions), structure=structure, **changes)])
 
 
