@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autohybrid.decorator import inference
+    from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
+    from autohybrid.report.difference import PlanDifference, diff
     from autohybrid.runtime.attach import applied, apply, restore
     from autohybrid.runtime.status import Status, status
     from autohybrid.runtime.switch import eager
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Inventory",
     "Options",
+    "PlanDifference",
     "Status",
     "__version__",
     "applied",
     "apply",
+    "diff",
     "eager",
+    "env",
     "inference",
     "load",
     "profile",
@@ -39,11 +45,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Inventory": "autohybrid.inventory",
     "Options": "autohybrid.search.options",
+    "PlanDifference": "autohybrid.report.difference",
     "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
+    "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
+    "env": "autohybrid.inventory",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
@@ -54,12 +64,14 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
+_WITHOUT_PADDLE = ("autohybrid.inventory", "autohybrid.plan", "autohybrid.report")
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
-    if home != "autohybrid.plan":
+    if not home.startswith(_WITHOUT_PADDLE):
         from autohybrid.device import require_paddle
 
         require_paddle()

@@ -23,7 +23,7 @@ LAYERS = (
     ("engines", "report", "isolation", "roots"),
     ("observe", "runtime"),
     ("search", "decorator"),
-    ("notebook",),
+    ("notebook", "inventory"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -45,6 +45,8 @@ PADDLE_FREE = [
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.diff",
+    "autohybrid.cli.env",
     "autohybrid.plan",
     "autohybrid.report.table",
     "autohybrid.report.html",
