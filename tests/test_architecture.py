@@ -23,7 +23,7 @@ LAYERS = (
     ("engines", "report", "isolation", "roots"),
     ("observe", "runtime"),
     ("search", "decorator", "exports"),
-    ("notebook",),
+    ("notebook", "inventory"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -66,6 +66,8 @@ PADDLE_FREE = [
     "autohybrid.cli.report",
     "autohybrid.cli.export",
     "autohybrid.exports.code",
+    "autohybrid.cli.diff",
+    "autohybrid.cli.env",
     "autohybrid.plan",
     "autohybrid.report.table",
     "autohybrid.report.html",

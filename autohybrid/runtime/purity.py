@@ -113,6 +113,30 @@ def _what_moved(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> st
     return "Python's" if before[2] != after[2] else ""
 
 
+def other_values(tensors: Sequence[Any]) -> list[Any]:
+    """Tensors of the same dtypes and shapes with clearly other values, made of those that are there.
+
+    Numbers change their order, sign and size, and are no longer equal where they were; integers, which may be indices,
+    are all the smallest of them.
+    """
+    generator = np.random.default_rng(0)
+    made = []
+    for tensor in tensors:
+        other = tensor.detach().clone()
+        if other.dtype == paddle.bool:
+            other = paddle.logical_not(other)
+        elif paddle.is_floating_point(other) or paddle.is_complex(other):
+            uneven = generator.uniform(0.5, 1.5, tuple(other.shape)).astype("float32")
+            factor = paddle.to_tensor(uneven, place=other.place).cast(other.dtype)
+            flipped = paddle.flip(other.reshape([-1]), axis=[0]).reshape(other.shape)
+            other = (0.1 - 1.5 * flipped) * factor
+        elif other.size:
+            other = paddle.full_like(other, other.min())
+        other.stop_gradient = tensor.stop_gradient
+        made.append(other)
+    return made
+
+
 @contextmanager
 def randomness_kept() -> Iterator[None]:
     """Puts the random states back to what they were, so that a call of ours draws nothing from the user's."""

@@ -375,7 +375,7 @@ class Region:
         graded = paddle.is_grad_enabled()
         proof = Proof(self.recipe.layer, call.structure, call.tensors)
         try:
-            with eager_inside(), proof.witness.watching():
+            with eager_inside(), proof.watching():
                 value = self._eager(variant.state.value, call.args, call.kwargs)
         except BaseException:
             self._shelf.drop(variant)

@@ -68,6 +68,7 @@ class Variant:
         patience: seconds that a conversion in a child may take.
         tried: whether a trial has converted just this; otherwise a child of this process does first.
         served: whether it has answered a call.
+        keeps_nothing: whether eager leaves its Layer as it is whatever the values of its inputs are; found out once.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
         straight: whether the function is traced as it stands, with guards.
         last_used: the number of the region's call that it last served.
@@ -89,6 +90,7 @@ class Variant:
         self.served = False
         self.patience = 0.0
         self.tried = False
+        self.keeps_nothing = False
         self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.busy = threading.Lock()

@@ -76,6 +76,46 @@ row("the last answer kept on self", Remembers, [_with_last(seed) for seed in ran
     why="changes its own state")  # fmt: skip
 
 
+class Measures(Linear):
+    """Keeps a number that is the same for as long as the inputs are: twice the same input doesn't show it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = 0.0
+
+    def forward(self, x):
+        self.last = float(x.sum())
+        return self.fc(x)
+
+
+class Collects(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics: dict[str, int] = {}
+
+    def forward(self, x):
+        self.statistics["largest at"] = int(x.argmax())
+        return self.fc(x)
+
+
+class NotesSizes(Linear):
+    def forward(self, x):
+        self.rows, self.columns = x.shape
+        return self.fc(x)
+
+
+_ALIKE_THEN_ANOTHER = [paddle.ones([4, 8])] * 6 + [paddle.arange(32, dtype="float32").reshape([4, 8])] * 2
+
+
+def _with(name):
+    return [lambda model, x=x: (model(x), str(getattr(model, name))) for x in _ALIKE_THEN_ANOTHER]
+
+
+row("a number computed and kept on self", Measures, _with("last"), "eager", why="keeps on its Layer")
+row("a number computed and kept in a dict", Collects, _with("statistics"), "eager", why="keeps on its Layer")
+row("sizes kept on self", NotesSizes, _with("rows"))
+
+
 class Lazy(Linear):
     def __init__(self) -> None:
         super().__init__()
