@@ -12,7 +12,7 @@ import msgspec
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, split_command
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.exports.code import Code, exported
 
@@ -40,7 +40,7 @@ Examples: autohybrid export plan.json -o hybrid.py
 @click.option("--static", "directory", metavar="DIR", help="Write static models there instead of code; runs SCRIPT.")
 @click.option("--force", is_flag=True, help="Overwrite FILE, or what an earlier export left in DIR.")
 @click.option("-m", "module", metavar="MODULE", help="With --static, run a module as a script, as python -m does.")
-@script_arguments
+@click.argument("script", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT [ARGS]...]")
 def command(
     plan_file: str | None,
     output: str | None,
@@ -139,9 +139,7 @@ def _must_be_free(place: Path, force: bool) -> list[Path]:
     if place.is_dir() and force:
         return _written_before(place)
     if place.is_dir():
-        raise UsageError(
-            f"{place} isn't empty.", "Overwrite an earlier export with --force, or name another directory."
-        )
+        raise UsageError(f"{place} isn't empty.", "Overwrite an earlier export with --force, or name another.")
     raise UsageError(f"{place} is a file.", "Name a directory.")
 
 
