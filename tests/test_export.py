@@ -123,11 +123,40 @@ def test_a_residual_network_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_both_ways_of_a_branch_on_a_tensor_are_in_the_graph_and_answers_are_objects_of_the_users(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "answering.py").write_text(
+        "import dataclasses\n\n\n@dataclasses.dataclass\nclass Answer:\n    value: object\n    kind: str\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import paddle\nfrom answering import Answer\n\n\nclass Block(paddle.nn.Layer):\n"
+        "    def forward(self, x, *, scale):\n"
+        "        if x.sum() > 0:\n            y = x * scale\n        else:\n            y = x - 1\n"
+        "        return Answer(y + 1, 'block')\n"
+    )
+    tensor = {"tensor": {"index": 0, "dtype": "float32", "shape": ["dyn", 2]}}
+    outputs = {"object": {"value": tensor, "kind": {"constant": "block"}}, "class": "answering.Answer"}
+    branching = plans.region("", call_of(tensor, scale={"constant": 3.0}), outputs=outputs)
+    found = compared(
+        ah.export(plans.whole([plans.model([branching])])),
+        tmp_path,
+        script=script,
+        model="Block()",
+        convert="convert_block_1",
+        calls=[f"[model(paddle.full([{n}, 2], {sign}), scale=3.0).value]" for n in (2, 3) for sign in ("1.0", "-1.0")],
+    )
+    assert max(found["apart"]) < 1.0
+    assert found["graphs"] == 1
+
+
+@pytest.mark.slow
 def test_what_the_wrapper_refuses_stays_eager_with_a_warning(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import paddle\n\n\nclass Block(paddle.nn.Layer):\n    def forward(self, x):\n"
-        "        return x * float(x.numpy().max())\n"
+        "        return x * len(x.tolist())\n"
     )
     whole = plans.region("", call_of({"tensor": {"index": 0, "dtype": "float32", "shape": [2, 2]}}), outputs=X)
     found = compared(
@@ -254,7 +283,7 @@ def test_objects_of_the_users_have_no_words() -> None:
     with pytest.raises(NotInCode, match="Output"):
         answer_of({"object": {"x": X}, "class": "Output"})
     made = answer_of({"object": {"sample": X}, "class": "models.Output"})
-    assert (made.taken, made.rebuilt) == (("answer.sample",), 'import_module("models").Output(sample=y0)')
+    assert (made.taken, made.rebuilt, made.modules) == (("answer.sample",), "models.Output(sample=y0)", ("models",))
 
 
 FORWARD = """\

@@ -147,11 +147,13 @@ class Answer:
         taken: where each of its Tensors is found in ``answer``, as expressions.
         names: what the Tensors are called when they come back.
         rebuilt: the answer, made of those names.
+        modules: what is to be imported for that.
     """
 
     taken: tuple[str, ...]
     names: tuple[str, ...]
     rebuilt: str
+    modules: tuple[str, ...]
 
 
 def answer_of(structure: Any) -> Answer:
@@ -160,33 +162,52 @@ def answer_of(structure: Any) -> Answer:
     Raises:
         NotInCode: it holds something that has no words in code.
     """
-    places: dict[int, str] = {}
-    rebuilt = _rebuilt(structure, "answer", places)
-    order = sorted(places)
+    reader = _AnswerReader()
+    rebuilt = reader.read(structure, "answer")
+    order = sorted(reader.places)
     if not order:
         raise NotInCode("its answer holds no Tensor")
     return Answer(
-        taken=tuple(places[index] for index in order), names=tuple(f"y{index}" for index in order), rebuilt=rebuilt
+        taken=tuple(reader.places[index] for index in order),
+        names=tuple(f"y{index}" for index in order),
+        rebuilt=rebuilt,
+        modules=tuple(sorted(reader.modules)),
     )
 
 
-def _rebuilt(structure: Any, place: str, places: dict[int, str]) -> str:
-    match structure:
-        case {"tensor": {"index": int(index)}}:
-            places.setdefault(index, place)
-            return f"y{index}"
-        case {"constant": value}:
-            return repr_(value)
-        case {"list": list(parts)} | {"tuple": list(parts)}:
-            texts = [_rebuilt(part, f"{place}[{number}]", places) for number, part in enumerate(parts)]
-            return _sequence(next(iter(structure)), texts)
-        case {"dict": dict(parts)}:
-            texts = [f"{repr_(key)}: {_rebuilt(part, f'{place}[{repr_(key)}]', places)}" for key, part in parts.items()]
-            return "{" + ", ".join(texts) + "}"
-        case {"object": dict(parts), "class": str(name)} if "." in name and all(map(str.isidentifier, name.split("."))):
-            module, _, kind = name.rpartition(".")
-            inner = [f"{key}={_rebuilt(part, f'{place}.{key}', places)}" for key, part in parts.items()]
-            return f'import_module("{module}").{kind}({", ".join(inner)})'
-        case {"opaque": str(name)} | {"class": str(name)}:
-            raise NotInCode(f"its answer holds a {name}, which plain code can't make")
-    raise NotInCode("its answer is described in a form that isn't known")
+class _AnswerReader:
+    """Reads the parts of an answer: where its Tensors are, and how each part is made again."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, str] = {}
+        self.modules: set[str] = set()
+
+    def read(self, structure: Any, place: str) -> str:
+        """The part as it is made again.
+
+        Args:
+            place: the expression for the part in an answer of eager's.
+        """
+        match structure:
+            case {"tensor": {"index": int(index)}}:
+                self.places.setdefault(index, place)
+                return f"y{index}"
+            case {"constant": value}:
+                return repr_(value)
+            case {"list": list(parts)} | {"tuple": list(parts)}:
+                texts = [self.read(part, f"{place}[{number}]") for number, part in enumerate(parts)]
+                return _sequence(next(iter(structure)), texts)
+            case {"dict": dict(parts)}:
+                texts = [f"{repr_(key)}: {self.read(part, f'{place}[{repr_(key)}]')}" for key, part in parts.items()]
+                return "{" + ", ".join(texts) + "}"
+            case {"object": dict(parts), "class": str(name)} if "." in name and _is_dotted(name):
+                self.modules.add(name.rpartition(".")[0])
+                texts = [f"{key}={self.read(part, f'{place}.{key}')}" for key, part in parts.items()]
+                return f"{name}({', '.join(texts)})"
+            case {"opaque": str(name)} | {"class": str(name)}:
+                raise NotInCode(f"its answer holds a {name}, which plain code can't make")
+        raise NotInCode("its answer is described in a form that isn't known")
+
+
+def _is_dotted(name: str) -> bool:
+    return all(map(str.isidentifier, name.split(".")))

@@ -77,7 +77,7 @@ class _Writer:
         code = "\n\n\n".join(parts)
         sections = [self._origin()]
         if parts:
-            prelude = prelude_text.text(chains="part_of(" in code, objects="import_module(" in code)
+            prelude = prelude_text.text(chains="part_of(" in code)
             sections.append(f"{prelude}\n\n\n{code}")
             if foreign_names(sections[-1]):
                 sections[0] += f"\n{_FOREIGN_NAMES}"

@@ -22,12 +22,11 @@ def names() -> set[str]:
     return {name for node in ast.parse(_source()).body for name in _bound(node)}
 
 
-def text(*, chains: bool, objects: bool) -> str:
+def text(*, chains: bool) -> str:
     """From the first import to the last function.
 
     Args:
         chains: whether it is for code with chains; without them two functions less are needed.
-        objects: whether the code makes objects of classes that it names.
     """
     lines = _source().splitlines()
     _, first, *others = ast.parse(_source()).body  # the docstring speaks of this file
@@ -36,8 +35,6 @@ def text(*, chains: bool, objects: bool) -> str:
     made = "\n".join(lines[first.lineno - 1 : end]).strip()
     if not chains:
         made = made.replace("import FunctionType, MethodType", "import MethodType")
-    if objects:
-        made = made.replace("from types import", "from importlib import import_module\nfrom types import", 1)
     return made
 
 

@@ -58,6 +58,7 @@ class _Writer:
         self._looks = next((each.looks for each in model.ranking if each.name == region.name), "clean")
         self._names = names
         self._name = names.free(self._wanted_name())
+        self._eager = f"eager_{region.function if self._stretch is None else self._name}"
 
     def _wanted_name(self) -> str:
         region = self._region
@@ -128,14 +129,12 @@ class _Writer:
         head = f"def {name}(layer: Any, {', '.join(f'{each}: Any' for each in form.tensors)}) -> list[Any]:"
         if len(head) > 120:
             head = listed(f"def {name}(", ["layer: Any", *(f"{each}: Any" for each in form.tensors)], ") -> list[Any]:")
-        if self._stretch is None:
-            called, given = f"type(layer).{self._region.function}(", ["layer", *form.passed]
-        else:
-            called, given = f"layer.eager_{self._name}(", list(form.passed)
+        # A bound method by its name: Paddle takes a function of a class for one that was converted before.
+        called = f"layer.{self._eager}("
         if self._answer.taken == ("answer",):
-            return f"{head}\n{listed(f'return [{called}', given, ')]', 4)}"
+            return f"{head}\n{listed(f'return [{called}', form.passed, ')]', 4)}"
         taken = listed("return [", self._answer.taken, "]", 4)
-        return f"{head}\n{listed(f'answer = {called}', given, ')', 4)}\n{taken}"
+        return f"{head}\n{listed(f'answer = {called}', form.passed, ')', 4)}\n{taken}"
 
     def _put(self, name: str, computing: Sequence[str]) -> str:
         region = self._region
@@ -146,7 +145,9 @@ class _Writer:
             lines.append(f"    eager = MethodType(type(layer).{function}, layer)")
         else:
             lines.append(f'    eager = part_of(layer, "{region.function}", {self._name})')
-            lines.append(f'    layer.__dict__["eager_{self._name}"] = eager')
+        lines.append(f'    layer.__dict__["{self._eager}"] = eager')
+        if self._answer.modules:
+            lines[1:1] = [*(f"    import {module}" for module in self._answer.modules), ""]
         for suffix, compute, forms in zip(suffixes, computing, self._forms, strict=True):
             lines.append(self._graphs(f"graphs{suffix}", compute, forms))
         inner = function if self._stretch is None else "statements"
