@@ -4,7 +4,8 @@ Each row has its own process with its own model; all of a workload's processes a
 works at a time. Rows get the same threads and the same inputs, Paddle Tensors in and out. A number is given only where
 the answers to two inputs agree with eager's (1e-3 of each element or 1e-4 of the largest).
 
-Usage: python tools/compare [--only WORKLOAD ...] [--rows ROW ...] [--threads N ...] [--rounds N] [--seconds S] [-o FILE]
+Usage: python tools/compare [--only WORKLOAD ...] [--rows ROW ...] [--threads N ...] [--rounds N] [--seconds S]
+                            [-o FILE]
 """
 
 from __future__ import annotations
