@@ -95,6 +95,8 @@ def _short(region: Region) -> str:
 def _why_not(region: Region) -> str:
     if _serving(region):
         return f"the engine {region.recipe.engine.name} has no files for Paddle Inference"
+    if any(variant.state is State.PROVING for variant in region.variants):
+        return "its conversions were still being compared with eager"
     refused = [variant.reason for variant in region.variants if variant.reason]
     return refused[0] if refused else "it wasn't called in a way that the plan knows"
 
