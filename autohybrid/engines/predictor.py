@@ -30,6 +30,7 @@ from autohybrid.engines.paddle_export import (
 )
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.silence import stdout_kept
+from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -219,6 +220,12 @@ class PredictorExecutable:
         self._pool.close()
         if self._remove is not None:
             self._remove()
+
+    def copy_to(self, directory: Path) -> StaticModel:
+        config = {"ir_optim": True, "onednn": True, "threads": device.math_threads(), **self._options}
+        config["deleted_passes"] = [*DELETED_PASSES, *self._options.get("deleted_passes", ())]
+        config.pop("max_predictors", None)
+        return copied(self._directory / _STEM, directory, config)
 
     def moved(self, directory: Path) -> None:
         if self._remove is not None:
