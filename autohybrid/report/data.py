@@ -30,6 +30,8 @@ def render(plan: Plan) -> str:
         if model.confirmation is not None:
             found = model.confirmation
             shown["confirmation"]["derived"] = {**_comparison(found.comparison()), "verdict": found.verdict()}
+    if plan.whole_script is not None:
+        content["whole_script"]["derived"] = _comparison(plan.whole_script.comparison())
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 

@@ -20,6 +20,8 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
     parts = ["# autohybrid", _text(rows.headline(plan))]
     for model in plan.models:
         parts += _model(model)
+    script = rows.script_rows(plan)
+    parts.append(_filled(columns.WHOLE, script) if script else "")
     parts += [_steps(plan, plan_file), _text(rows.measured_where(plan)), *map(_text, plan.notes)]
     return "\n\n".join(part for part in parts if part)
 

@@ -102,6 +102,22 @@ def whole_rows(model: Model) -> list[WholeRow]:
     return [*made, WholeRow(name="hybrid", seconds=hybrid, comparison=found.comparison(), verdict=found.verdict())]
 
 
+def script_rows(plan: Plan) -> list[WholeRow]:
+    """The whole script's rows, seconds of a whole process. None where it wasn't measured."""
+    found = plan.whole_script
+    if found is None:
+        return []
+    return [
+        WholeRow(name="script, eager", seconds=median(found.eager), comparison=None),
+        WholeRow(
+            name="script, hybrid",
+            seconds=median(found.hybrid),
+            comparison=found.comparison(),
+            verdict=found.comparison().verdict(1.0),
+        ),
+    ]
+
+
 def threads_note(model: Model) -> str:
     """Where the gain of threads comes from, and how eager would get it; empty where no region uses more than eager."""
     found = model.eager_threads
