@@ -88,6 +88,7 @@ def whole(models: list[plan.Model], **changes: Any) -> plan.Plan:
         "search_seconds": 2.0,
         "complete": True,
         "notes": [],
+        "whole_script": None,
     }
     return plan.Plan(**{**fields, **changes})
 
@@ -270,4 +271,5 @@ PLANS = st.builds(
     search_seconds=SECONDS,
     complete=st.booleans(),
     notes=st.lists(TEXTS, max_size=2),
+    whole_script=st.none() | SAMPLES_MADE.filter(lambda samples: bool(samples.eager)),
 )

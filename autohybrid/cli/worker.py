@@ -42,6 +42,7 @@ def main() -> None:
 def _profile(job: Job, directory: Path) -> Outcome:
     from autohybrid import engines
     from autohybrid.observe import script
+    from autohybrid.observe.deeds import Deeds
     from autohybrid.observe.observer import Observer
     from autohybrid.search import memory
     from autohybrid.search.journal import Journal
@@ -55,13 +56,15 @@ def _profile(job: Job, directory: Path) -> Outcome:
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
     with Observer(max_calls=options.max_calls, keep_bytes=most_memory // 4) as observer:
         started = clock()
-        ending = script.run(command)
+        with Deeds() as deeds:
+            ending = script.run(command)
         seconds = clock() - started
     seen = observer.profile()
     outcome = Outcome(
         script_exit_code=ending.exit_code,
         script_failed=ending.failed or (ending.exit_code != 0 and not ending.interrupted),
         interrupted=ending.interrupted,
+        obstacle=deeds.obstacle,
     )
     if not seen.roots:
         if outcome.script_failed or outcome.interrupted:
