@@ -67,7 +67,8 @@ def test_the_code_is_tidy(name: str, tmp_path: Path) -> None:
             [
                 "model.encode(paddle.full([1, 3, 40, 40], 0.3), scale=2.0)",
                 "model.encode(paddle.full([1, 3, 40, 40], 0.3), scale=3.0)",
-                "model.decode(paddle.randn([1, 40, 40, 24]).transpose([0, 3, 1, 2]) * 0 + 0.1)",
+                "model.decode(paddle.full([1, 24, 40, 40], 0.1))",
+                "model.decode(paddle.full([1, 24, 40, 40], 0.7))",
             ],
             2,
         ),
@@ -116,7 +117,10 @@ def test_a_residual_network_as_a_whole(tmp_path: Path) -> None:
         script=script,
         model="resnet18()",
         convert="convert_block_1",
-        calls=["model(paddle.ones([1, 3, 64, 64]))", "model(paddle.ones([1, 64, 64, 3]).transpose([0, 3, 1, 2]))"],
+        calls=[
+            "model(paddle.ones([1, 3, 64, 64]))",
+            "model(paddle.linspace(0, 1, 12288).reshape([1, 64, 64, 3]).transpose([0, 3, 1, 2]))",
+        ],
     )
     assert max(found["apart"]) < 1.0
     assert found["graphs"] == 1
@@ -174,6 +178,30 @@ def test_a_plan_without_regions_says_so() -> None:
     text = ah.export(recorded("small"))
     assert "There is no region in the plan" in text
     assert "import" not in text
+
+
+@pytest.mark.slow
+def test_threads_may_call_what_is_converted(tmp_path: Path) -> None:
+    found = compared(
+        ah.export(at_home(recorded("chained"))),
+        tmp_path,
+        script=SCRIPTS / "chained.py",
+        model="Refiner()",
+        convert="convert_refiner_1",
+        calls=[
+            "model(paddle.ones([1, 48, 256]))",
+            "list(__import__('multiprocessing.pool').pool.ThreadPool(4).map("
+            "model, [paddle.full([1, 48, 256], 0.1 * n) for n in range(12)]))",
+        ],
+    )
+    assert max(found["apart"]) < 1.0
+    assert found["graphs"] == 1
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("eager", True), ("same", False)])
+def test_training_mode_is_asked_for_where_it_matters(mode: str, asked: bool) -> None:
+    region = plans.region("", ONE, outputs=X, training_mode=mode)
+    assert ("not layer.training" in ah.export(plans.whole([plans.model([region])]))) is asked
 
 
 def test_blocks_that_are_alike_share_their_code() -> None:

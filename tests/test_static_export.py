@@ -239,6 +239,34 @@ def test_from_python_nested_arguments_and_inputs_handed_through_have_names(engin
     assert region["answer"]["dict"]["x"] == {"tensor": {"input": region["inputs"][0]["name"]}}
 
 
+class Stops(nn.Layer):  # type: ignore[misc]
+    """Looks at values on its way, so that its graph is for those inputs only that go the same way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.LayerList([nn.Linear(4, 4) for _ in range(2)])
+        self.eval()
+
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+            if bool((x.max() > 100).item()):
+                break
+        return x
+
+
+def test_what_must_be_so_for_an_answer_to_count_is_in_the_manifest(tmp_path: Path) -> None:
+    model = Stops()
+    tensor = {"tensor": {"index": 0, "dtype": "float32", "shape": [2, 4]}}
+    inputs = {"tuple": [{"tuple": [tensor]}, {"dict": {}}]}
+    with ah.applied(model, planned(model, "predictor", inputs)):
+        ah.export_static(model, tmp_path / "models")
+    (region,) = json.loads((tmp_path / "models" / "manifest.json").read_text())["regions"]
+    assert len(region["outputs"]) == 1
+    assert [each["value"] for each in region["guards"]] == [False, False]
+    assert not {each["name"] for each in region["guards"]} & {each["name"] for each in region["outputs"]}
+
+
 def test_a_model_without_regions_has_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(ScriptError, match="the model has none"):
         ah.export_static(Pair(), tmp_path / "models")

@@ -26,8 +26,10 @@ converted. What autohybrid guards besides, and this code doesn't:
 - What a static graph computes has no gradients, and backward() through it says nothing.
 - Of training flags only the Layer's own is looked at. Automatic mixed precision has no effect inside, and hooks on
   Layers inside aren't called.
-- Where a size varies (None), the wrapper converts once more at the first other size. One thread at a time is in a
-  static graph. Nothing is kept for the next process.
+- Where a size varies (None), the wrapper converts once more at the first other size. Nothing is kept for the next
+  process.
+- A conversion while other threads use Paddle can crash: make the first calls, with all sizes, before there are any.
+  Later one thread at a time is in a static graph.
 - The wrapper prints some lines to stdout at each conversion, and Paddle more to stderr (GLOG_minloglevel=3 is quiet).
 To undo it, delete from the Layer's __dict__ what is put there below."""
 

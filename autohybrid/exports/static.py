@@ -95,6 +95,8 @@ def _short(region: Region) -> str:
 def _why_not(region: Region) -> str:
     if _serving(region):
         return f"the engine {region.recipe.engine.name} has no files for Paddle Inference"
+    if any(variant.state is State.PROVING for variant in region.variants):
+        return "its conversions were still being compared with eager"
     refused = [variant.reason for variant in region.variants if variant.reason]
     return refused[0] if refused else "it wasn't called in a way that the plan knows"
 
@@ -176,12 +178,18 @@ def _leaves_in(label: str, part: Any) -> Iterator[tuple[str, Structure]]:
 
 
 def _output_kinds(variant: Variant, made: StaticModel, place: Path) -> list[dict[str, Any]]:
-    """Dtype and shape of each output, found out by running the model on made inputs of two sizes."""
+    """Dtype and shape of each output, found out by running the model on made inputs of two sizes.
+
+    None for both where it doesn't run with such.
+    """
     predictor = opened(place / made.model, place / made.parameters, made.config)
     found: list[list[Any]] = []
     for size in _MADE_SIZES:
         inputs = [_made(dtype, [size if each == -1 else each for each in shape]) for dtype, shape in variant.kind]
-        outputs = predictor.run([inputs[index] for index in made.inputs.values()])
+        try:
+            outputs = predictor.run([inputs[index] for index in made.inputs.values()])
+        except Exception:  # noqa: BLE001 - sizes that we made up may be ones that the model can't take
+            return [{"dtype": None, "shape": None} for _ in made.outputs[len(variant.outcomes) :]]
         found.append(outputs[: len(outputs) - len(variant.outcomes)])
     return [
         {"dtype": _name(one.dtype), "shape": [a if a == b else -1 for a, b in zip(one.shape, other.shape, strict=True)]}
