@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autohybrid import cache
     from autohybrid.decorator import inference
     from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import profile
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "applied",
     "apply",
+    "cache",
     "diff",
     "eager",
     "env",
@@ -68,6 +70,8 @@ _WITHOUT_PADDLE = ("autohybrid.inventory", "autohybrid.plan", "autohybrid.report
 
 
 def __getattr__(name: str) -> Any:
+    if name == "cache":
+        return import_module("autohybrid.cache")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")

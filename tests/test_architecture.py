@@ -23,7 +23,7 @@ LAYERS = (
     ("engines", "report", "isolation", "roots"),
     ("observe", "runtime"),
     ("search", "decorator"),
-    ("notebook", "inventory"),
+    ("notebook", "inventory", "cache"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -42,9 +42,11 @@ OWNERS = {
 
 PADDLE_FREE = [
     "autohybrid",
+    "autohybrid.cache",
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.cache",
     "autohybrid.cli.diff",
     "autohybrid.cli.env",
     "autohybrid.plan",

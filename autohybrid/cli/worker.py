@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from autohybrid import plan
-from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, Job, Outcome
+from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, Job, Outcome, Warmed
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
 
@@ -24,7 +24,7 @@ def main() -> None:
     job = msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
     try:
         require_paddle()
-        outcome = _profile(job, directory) if job.action == "profile" else _run(job)
+        outcome = _profile(job, directory) if job.action == "profile" else _ACTIONS[job.action](job)
     except AutohybridError as error:
         outcome = Outcome(
             script_exit_code=0,
@@ -119,6 +119,24 @@ def _run(job: Job) -> Outcome:
         ending = script.run(command)
     print(applier.summary(), file=sys.stderr)
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
+
+
+def _warm(job: Job) -> Outcome:
+    from autohybrid.observe import script
+    from autohybrid.runtime.warmer import Warmer
+
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Warmer(plan.load(job.plan)) as warmer:
+        ending = script.run(command)
+    warmed = [
+        Warmed(region=each.region, engine=each.engine, stored=each.stored, told=each.told) for each in warmer.warmed()
+    ]
+    return Outcome(
+        script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted, warmed=warmed
+    )
+
+
+_ACTIONS = {"run": _run, "warm": _warm}
 
 
 def _shown_progress(line: str) -> None:
