@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autohybrid import cache
     from autohybrid.decorator import inference
+    from autohybrid.exports.code import export
+    from autohybrid.exports.static import export_static
     from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
@@ -36,6 +38,8 @@ __all__ = [
     "diff",
     "eager",
     "env",
+    "export",
+    "export_static",
     "inference",
     "load",
     "profile",
@@ -56,6 +60,8 @@ _HOMES = {
     "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
     "env": "autohybrid.inventory",
+    "export": "autohybrid.exports.code",
+    "export_static": "autohybrid.exports.static",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
@@ -66,7 +72,7 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
-_WITHOUT_PADDLE = ("autohybrid.inventory", "autohybrid.plan", "autohybrid.report")
+_WITHOUT_PADDLE = ("autohybrid.exports.code", "autohybrid.inventory", "autohybrid.plan", "autohybrid.report")
 
 
 def __getattr__(name: str) -> Any:

@@ -66,6 +66,11 @@ class Applier:
         """The roots that were called, in the order of their first calls."""
         return list(self._seen.values())
 
+    @property
+    def models(self) -> list[Any]:
+        """The roots that were called and that the plan knows."""
+        return [layer for layer in self._seen.values() if attach.regions_of(layer)]
+
     def summary(self) -> str:
         """What ran hybrid, what fell back, and why."""
         lines = []

@@ -24,13 +24,13 @@ from autohybrid.runtime.chain_scope import Scope, held_by
 from autohybrid.runtime.chain_source import (
     Source,
     guarded_lists,
+    lists_inside,
     names_in,
-    needed_by,
     own_lists,
-    read_in,
     source_of,
     statement_lists,
     surely_bound,
+    wanted_behind,
 )
 
 FEWEST_CALLS = 2
@@ -265,7 +265,7 @@ class _Finder:
                         continue
             if stop < len(statements):
                 self._note_end(statements[stop], reading, found)
-                for inner in _lists_inside(statements[stop]):
+                for inner in lists_inside(statements[stop]):
                     self._search(inner, found)
             start = stop + 1
 
@@ -336,7 +336,7 @@ class _Finder:
             return None
         returns = isinstance(statements[-1], ast.Return)
         before = self._surely_bound_before(number, start)
-        wanted = self._wanted_behind(number, start, stop)
+        wanted = wanted_behind(self._definition, self._lists[number], start, stop)
         if turns is not None:
             wanted |= reading.needed
         outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
@@ -389,32 +389,6 @@ class _Finder:
         bound = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_stored(node)}
         return not bound & names_in(loop.iter) and not any(map(_breaks, loop.body))
 
-    def _wanted_behind(self, number: int, start: int, stop: int) -> set[str]:
-        """Names that are read behind the chain, in a loop around it, or by a function that keeps them."""
-
-        def walk(statements: list[ast.stmt]) -> set[str] | None:
-            if statements is self._lists[number]:
-                return needed_by(statements[stop:])
-            for index, each in enumerate(statements):
-                for below in _lists_inside(each):
-                    found = walk(below)
-                    if found is None:
-                        continue
-                    if isinstance(each, (ast.For, ast.While)):
-                        found |= needed_by([each])
-                    elif not isinstance(each, ast.If):
-                        found |= read_in(each, set())
-                    return found | needed_by(statements[index + 1 :])
-            return None
-
-        wanted = walk(self._definition.body) or set()
-        inside = {id(node) for each in self._lists[number][start:stop] for node in ast.walk(each)}
-        for node in ast.walk(self._definition):
-            # Those inside are in branches that the chain is without.
-            if isinstance(node, _LATER) and node is not self._definition and id(node) not in inside:
-                wanted |= read_in(node, set())
-        return wanted
-
     def _bound_only_by(self, number: int, statements: list[ast.stmt], turns: tuple[int, int] | None) -> set[str]:
         """Names that nothing but these statements, running once, can have bound when they run."""
         if turns is not None or self._is_in_a_loop(number):
@@ -438,7 +412,7 @@ class _Finder:
                 if statements is wanted and index == start:
                     return so_far
                 inner = so_far | (names_in(each.target) if isinstance(each, ast.For) else set())
-                for below in _lists_inside(each):
+                for below in lists_inside(each):
                     found = walk(below, inner)
                     if found is not None:
                         return found
@@ -446,16 +420,6 @@ class _Finder:
             return None
 
         return walk(self._definition.body, bound) or bound
-
-
-_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
-"""What reads names when it is called or walked, wherever it stands."""
-
-
-def _lists_inside(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    """The statement lists right inside a statement that belong to the same function."""
-    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield from own_lists(statement)
 
 
 _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")

@@ -168,6 +168,47 @@ def stored_in(tree: ast.AST) -> set[str]:
     return set().union(*map(stored_in, ast.iter_child_nodes(tree)))
 
 
+def lists_inside(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """The statement lists right inside a statement that belong to the same function."""
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield from own_lists(statement)
+
+
+_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
+"""What reads names when it is called or walked, wherever it stands."""
+
+
+def wanted_behind(definition: ast.FunctionDef, holding: list[ast.stmt], start: int, stop: int) -> set[str]:
+    """Names that are read behind a stretch of statements, in a loop around it, or by a function that keeps them.
+
+    Args:
+        holding: the statement list of ``definition`` that the stretch from ``start`` to ``stop`` is in.
+    """
+
+    def walk(statements: list[ast.stmt]) -> set[str] | None:
+        if statements is holding:
+            return needed_by(statements[stop:])
+        for index, each in enumerate(statements):
+            for below in lists_inside(each):
+                found = walk(below)
+                if found is None:
+                    continue
+                if isinstance(each, (ast.For, ast.While)):
+                    found |= needed_by([each])
+                elif not isinstance(each, ast.If):
+                    found |= read_in(each, set())
+                return found | needed_by(statements[index + 1 :])
+        return None
+
+    wanted = walk(definition.body) or set()
+    inside = {id(node) for each in holding[start:stop] for node in ast.walk(each)}
+    for node in ast.walk(definition):
+        # Those inside are in branches that the chain is without.
+        if isinstance(node, _LATER) and node is not definition and id(node) not in inside:
+            wanted |= read_in(node, set())
+    return wanted
+
+
 def names_in(target: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
 

@@ -13,6 +13,7 @@ import paddle
 from autohybrid.engines import Busy
 from autohybrid.runtime import purity
 from autohybrid.runtime.changes import Snapshot, assignments
+from autohybrid.runtime.effects import Effects
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.reach import of_paddle, reach
@@ -27,7 +28,7 @@ from autohybrid.structure import Structure, Tensor, flatten, rebuild
 class Obstacle(enum.Enum):
     """Something that may be gone at the next call."""
 
-    UNSETTLED = "forward changed its own state"
+    UNSETTLED = "forward changed its own state, or something outside"
 
 
 class Proof:
@@ -35,6 +36,7 @@ class Proof:
 
     Attributes:
         kept: the call's Tensors as they were before it.
+        effects: sees what is done outside the Layer.
         witness: sees random numbers and hooks with effects.
         after: the Layer's state behind the call.
     """
@@ -42,6 +44,7 @@ class Proof:
     def __init__(self, layer: Any, structure: Structure, tensors: Sequence[Tensor]) -> None:
         self.kept = [tensor.detach().clone() for tensor in tensors]
         self.witness = purity.Witness(layer)
+        self.effects = Effects(layer)
         self._layer = layer
         self._structure = structure
         self._tensors = tensors
@@ -51,7 +54,7 @@ class Proof:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around the call."""
-        with assignments.heard() as assigned, self.witness.watching():
+        with self.effects.watching(), assignments.heard() as assigned, self.witness.watching():
             yield
         self._assigned = assigned
 
@@ -75,9 +78,11 @@ class Proof:
         if self.witness.effects:
             return ("hooks", f"a hook inside has effects ({self.witness.effects})")
         changed = self._before.what_changed(self.after)
-        if changed and variant.state_changed_by_itself():
-            return ("state", f"forward changes its own state ({changed})")
-        if changed:
+        if (changed or self.effects.seen) and variant.state_changed_by_itself():
+            if changed:
+                return ("state", f"forward changes its own state ({changed})")
+            return ("effects", f"forward does more than compute: it {self.effects.seen}")
+        if changed or self.effects.seen:
             return Obstacle.UNSETTLED
         if self._may_keep_something() and self._keeps_what_it_computes(variant):
             return ("state", "forward keeps on its Layer what it computes")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from autohybrid.runtime.content import is_filled
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.reach import reach
 from autohybrid.structure import Structure, content, flatten, rebuild
@@ -83,19 +84,11 @@ def _name(hook: Any) -> str:
 def _surroundings(hook: Any) -> Any:
     """What a hook could write to: its object, its closure, the globals it names."""
     function = getattr(hook, "__func__", hook)
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _filled(cell)]
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if is_filled(cell)]
     code = getattr(function, "__code__", None)
     known = getattr(function, "__globals__", {})
     names = [known[name] for name in getattr(code, "co_names", ()) if name in known]
     return content([getattr(hook, "__self__", None), cells, names])
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - an empty cell raises
-    except ValueError:
-        return False
-    return True
 
 
 def _random_states() -> tuple[Any, Any, Any]:

@@ -32,7 +32,7 @@ from autohybrid.runtime.switch import eager_inside, switched_off
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten
 
-PERMANENT = frozenset({"state", "inputs", "random", "broke"})
+PERMANENT = frozenset({"state", "effects", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
 
 _NO_AMP = paddle.base.core.AmpLevel.O0

@@ -59,7 +59,7 @@ class Variant:
     Attributes:
         state: what it may do now.
         refusal: the code of why it is refused (``wrong``, ``failed``, ``failed_running``, ``state``,
-            ``inputs``, ``structure``), or empty.
+            ``effects``, ``inputs``, ``structure``), or empty.
         reason: the same in words.
         worst: the largest difference seen while proving.
         compared: how many answers were compared.
@@ -124,6 +124,16 @@ class Variant:
         self._dtypes = [tensor.dtype for tensor in tensors]
 
     @property
+    def kind(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype of each Tensor of the calls it is for, and its shape, with -1 in dimensions that vary."""
+        return list(zip(self._dtypes, self.shapes, strict=True))
+
+    @property
+    def outcomes(self) -> Sequence[straight.Outcome]:
+        """What the outputs behind the answer's must be for the answer to count."""
+        return tuple(self._outcomes)
+
+    @property
     def serves_threads(self) -> bool:
         """Whether it is hybrid, and threads may call it without waiting for one another."""
         made = self._conversion
@@ -177,7 +187,7 @@ class Variant:
             self.arguments,
             self.shapes,
             inputs,
-            engine=recipe.engine.name,
+            engine=recipe.engine,
             options=self.options,
         )
 
