@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import resource
@@ -81,11 +82,19 @@ def cpu_model() -> str:
 
 def cpu_features() -> tuple[str, ...]:
     """The instruction sets of the processor that decide how fast a math library is, as the kernel names them."""
-    flags = ""
+    return tuple([flag for flag in _cpu_flags().split() if flag.startswith(("avx", "amx", "fma", "f16c", "sse4"))])
+
+
+def processor() -> str:
+    """The processor's name with a digest of what it can do: one name may stand for several sets of instructions."""
+    return f"{cpu_model()} {hashlib.sha256(_cpu_flags().encode()).hexdigest()[:8]}"
+
+
+def _cpu_flags() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return tuple([flag for flag in flags.split() if flag.startswith(("avx", "amx", "fma", "f16c", "sse4"))])
+        return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return ""
 
 
 def usable_cores() -> int:

@@ -19,11 +19,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("stats", "device", "structure", "sizes"),
-    ("plan", "store"),
-    ("engines", "report", "isolation", "roots"),
+    ("plan", "store", "isolation"),
+    ("engines", "report", "roots"),
     ("observe", "runtime"),
     ("search", "decorator", "exports"),
-    ("notebook", "inventory"),
+    ("notebook", "inventory", "cache"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -32,6 +32,10 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 
 OWNERS = {
     "click": ["cli/"],
+    "onnx": ["engines/onnx_graph.py"],
+    "onnxruntime": ["engines/onnxruntime.py"],
+    "openvino": ["engines/openvino.py"],
+    "paddle2onnx": ["engines/onnx_export.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
     "msgspec": [
@@ -55,15 +59,17 @@ OWNERS = {
         "search/",
         "exports/",
     ],
-    "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
+    "numpy": ["stats.py", "structure.py", "engines/openvino.py", "observe/", "runtime/", "search/"],
 }
 """Who may import a library."""
 
 PADDLE_FREE = [
     "autohybrid",
+    "autohybrid.cache",
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.cache",
     "autohybrid.cli.export",
     "autohybrid.exports.code",
     "autohybrid.cli.diff",

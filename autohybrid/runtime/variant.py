@@ -187,7 +187,7 @@ class Variant:
             self.arguments,
             self.shapes,
             inputs,
-            engine=recipe.engine.name,
+            engine=recipe.engine,
             options=self.options,
         )
 
