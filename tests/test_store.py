@@ -590,6 +590,7 @@ def test_apply_uses_the_users_store(monkeypatch: pytest.MonkeyPatch) -> None:
         search_seconds=0.0,
         complete=True,
         notes=[],
+        whole_script=None,
     )
     notes = []
     for _ in range(2):

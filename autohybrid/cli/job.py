@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     that its output isn't wanted.
     """
 
-    action: Literal["profile", "run", "export"]
+    action: Literal["profile", "run", "export", "warm"]
     target: str
     arguments: list[str]
     is_module: bool
@@ -31,14 +31,28 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     show_progress: bool = False
 
 
+class Warmed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of filling the store for a region: whether it is there now, and in words."""
+
+    region: str
+    engine: str
+    stored: bool
+    told: str
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job went: the script's own end, and an error of ours if there was one."""
+    """How a job went: the script's own end, and an error of ours if there was one.
+
+    ``obstacle`` says why the script must not be run again unasked, empty when nothing stands against it.
+    """
 
     script_exit_code: int
     script_failed: bool
     interrupted: bool
+    obstacle: str = ""
     error: str = ""
     error_code: int = 0
+    warmed: list[Warmed] = []
 
 
 JOB, OUTCOME, PLAN, JOURNAL, REPRODUCTIONS = "job.json", "outcome.json", "plan.json", "journal.jsonl", "reproductions"
@@ -47,12 +61,15 @@ STATIC_MODELS = "static"
 
 def start(job: Job, directory: Path) -> subprocess.Popen[bytes]:
     """Starts the process that runs the script; it inherits stdin, stdout, stderr and the terminal."""
+    silent = subprocess.DEVNULL if job.repeated else None
+    return subprocess.Popen(command(job, directory), stdin=silent, stdout=silent)
+
+
+def command(job: Job, directory: Path) -> list[str]:
+    """Makes the directory ready for a job, and gives what starts its process."""
     (directory / JOB).write_bytes(msgspec.json.encode(job))
     (directory / OUTCOME).unlink(missing_ok=True)
-    silent = subprocess.DEVNULL if job.repeated else None
-    return subprocess.Popen(
-        [sys.executable, "-m", "autohybrid.cli.worker", str(directory)], stdin=silent, stdout=silent
-    )
+    return [sys.executable, "-m", "autohybrid.cli.worker", str(directory)]
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:

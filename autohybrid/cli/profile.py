@@ -13,6 +13,7 @@ import msgspec
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
+from autohybrid.cli import whole
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
 from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
@@ -134,6 +135,9 @@ def command(
             if kept:
                 _keep_reproductions(directory / jobs.REPRODUCTIONS, place)
                 plan.save(made, place)
+                if not outcome.interrupted:
+                    made = whole.confirmed(made, job, outcome.obstacle, place)
+                    plan.save(made, place)
             _publish(made, str(place) if kept else None, report_file)
     return _exit_code(job, outcome)
 

@@ -260,7 +260,11 @@ class Model(Document, frozen=True):
 
 
 class Plan(Document, frozen=True):
-    """A whole plan, as in ``plan.json``."""
+    """A whole plan, as in ``plan.json``.
+
+    ``whole_script`` are wall-clock seconds of whole processes, conversion included: the script plain, and with the
+    plan.
+    """
 
     schema_version: int
     created: str
@@ -272,6 +276,7 @@ class Plan(Document, frozen=True):
     search_seconds: Seconds
     complete: bool
     notes: list[str]
+    whole_script: Samples | None
 
     @property
     def recommends_change(self) -> bool:

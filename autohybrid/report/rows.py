@@ -102,6 +102,57 @@ def whole_rows(model: Model) -> list[WholeRow]:
     return [*made, WholeRow(name="hybrid", seconds=hybrid, comparison=found.comparison(), verdict=found.verdict())]
 
 
+def script_rows(plan: Plan) -> list[WholeRow]:
+    """The whole script's rows, seconds of a whole process. None where it wasn't measured."""
+    found = plan.whole_script
+    if found is None:
+        return []
+    return [
+        WholeRow(name="script, eager", seconds=median(found.eager), comparison=None),
+        WholeRow(
+            name="script, hybrid",
+            seconds=median(found.hybrid),
+            comparison=found.comparison(),
+            verdict=found.comparison().verdict(1.0),
+        ),
+    ]
+
+
+def script_sentence(plan: Plan) -> str:
+    """What the plan does for such a run of the script, conversion included; empty where it changes nothing."""
+    return " ".join(part for part in (_whole_script(plan), *map(_break_even, plan.models)) if part)
+
+
+def _whole_script(plan: Plan) -> str:
+    if plan.whole_script is None:
+        return ""
+    found = plan.whole_script.comparison()
+    verdict = found.verdict(1.0)
+    if verdict == "faster":
+        return (
+            f"The whole script is {found.speedup:.2f}x as fast with it, conversion included "
+            f"(at least {found.low:.2f}x, {found.confidence:.0%} confidence)."
+        )
+    if verdict == "slower":
+        return f"The whole script is slower with it: {found.speedup:.2f}x, conversion included."
+    return (
+        f"The whole script was {found.speedup:.2f}x as fast with it, conversion included, in "
+        f"{counted(found.pairs, 'pair')} of runs: not enough to be sure."
+    )
+
+
+def _break_even(model: Model) -> str:
+    """After how many calls of the root the conversions have paid, and how many there were."""
+    pays = pays_after(model) if model.regions else None
+    if pays is None:
+        return ""
+    more = "only " if model.calls < pays else ""
+    return (
+        f"Converting takes {_conversion_seconds(model):.2g} s, which pays after {counted(pays, 'call')} of {model.id}; "
+        f"this script makes {more}{model.calls}."
+    )
+
+
 def threads_note(model: Model) -> str:
     """Where the gain of threads comes from, and how eager would get it; empty where no region uses more than eager."""
     found = model.eager_threads
@@ -314,8 +365,11 @@ def pays_after(model: Model) -> int | None:
         return None
     eager, *_, hybrid = whole_rows(model)
     gain = eager.seconds - hybrid.seconds
-    cost = sum(row.conversion * row.regions for row in region_rows(model))
-    return int(cost / gain) + 1 if gain > 0.0 else None
+    return int(_conversion_seconds(model) / gain) + 1 if gain > 0.0 else None
+
+
+def _conversion_seconds(model: Model) -> float:
+    return sum(row.conversion * row.regions for row in region_rows(model))
 
 
 _COUNTED_WORDS = {

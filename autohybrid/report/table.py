@@ -45,9 +45,11 @@ class _Report:
 
     def of(self, plan: Plan, plan_file: str | None) -> str:
         verdict = GREEN if plan.recommends_change else BOLD
-        parts = [self._painted(self._wrapped(rows.headline(plan)), verdict)]
+        parts = [self._painted(self._wrapped(rows.headline(plan)), verdict), self._wrapped(rows.script_sentence(plan))]
         for model in plan.models:
             parts += self._model(model, ranked=rows.is_dry_run(plan) or not model.regions)
+        script = rows.script_rows(plan)
+        parts.append(self._table(columns.WHOLE, script) if script else "")
         parts += [self._next(plan, plan_file), self._wrapped(rows.measured_where(plan))]
         parts += [self._wrapped(note) for note in plan.notes]
         return "\n\n".join(part for part in parts if part)

@@ -107,6 +107,7 @@ class Session:
             search_seconds=clock() - started,
             complete=findings.complete,
             notes=[*self.profile.notes, *self._notes],
+            whole_script=None,
         )
 
     def _tuned(self, search: Search, isolation: Isolation, budget: Budget, memory: int) -> None:
