@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autohybrid.decorator import inference
+    from autohybrid.exports.code import export
+    from autohybrid.exports.static import export_static
+    from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import profile
     from autohybrid.plan import load, save
+    from autohybrid.report.difference import PlanDifference, diff
     from autohybrid.runtime.attach import applied, apply, restore
     from autohybrid.runtime.status import Status, status
     from autohybrid.runtime.switch import eager
@@ -22,12 +26,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Inventory",
     "Options",
+    "PlanDifference",
     "Status",
     "__version__",
     "applied",
     "apply",
+    "diff",
     "eager",
+    "env",
+    "export",
+    "export_static",
     "inference",
     "load",
     "profile",
@@ -39,11 +49,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Inventory": "autohybrid.inventory",
     "Options": "autohybrid.search.options",
+    "PlanDifference": "autohybrid.report.difference",
     "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
+    "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
+    "env": "autohybrid.inventory",
+    "export": "autohybrid.exports.code",
+    "export_static": "autohybrid.exports.static",
     "inference": "autohybrid.decorator",
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
@@ -54,12 +70,14 @@ _HOMES = {
     "warmup": "autohybrid.runtime.upkeep",
 }
 
+_WITHOUT_PADDLE = ("autohybrid.exports.code", "autohybrid.inventory", "autohybrid.plan", "autohybrid.report")
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")
-    if home != "autohybrid.plan":
+    if not home.startswith(_WITHOUT_PADDLE):
         from autohybrid.device import require_paddle
 
         require_paddle()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -78,9 +80,68 @@ def cpu_model() -> str:
     return platform.machine()
 
 
+def cpu_features() -> tuple[str, ...]:
+    """The instruction sets of the processor that decide how fast a math library is, as the kernel names them."""
+    return tuple([flag for flag in _cpu_flags().split() if flag.startswith(("avx", "amx", "fma", "f16c", "sse4"))])
+
+
+def processor() -> str:
+    """The processor's name with a digest of what it can do: one name may stand for several sets of instructions."""
+    return f"{cpu_model()} {hashlib.sha256(_cpu_flags().encode()).hexdigest()[:8]}"
+
+
+def _cpu_flags() -> str:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return ""
+
+
 def usable_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def core_limit(root: Path = Path("/")) -> float | None:
+    """What the process's control groups allow it of the cores' time together, in cores; None for no limit.
+
+    The kernel's ``cpu.max`` (version 2) or ``cpu.cfs_quota_us`` (version 1), the smallest on the way up.
+    """
+    found = []
+    for folder in _control_groups(root, "cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            found.append(int(quota) / int(period))
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            found.append(int(quota) / int(period))
+    return min((limit for limit in found if limit > 0.0), default=None)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that the process's control groups allow it, None for no limit."""
+    found = []
+    for folder in _control_groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):
+                found.append(int((folder / name).read_text()))
+    # Version 1 writes the largest number of pages for no limit.
+    return min((limit for limit in found if limit < 1 << 62), default=None)
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """The directories of this process's control groups with those above them, for one controller."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            mount = root / "sys/fs/cgroup" / (controller if controllers else "")
+            group = mount / path.lstrip("/")
+            while group != mount and mount in group.parents:
+                yield group
+                group = group.parent
+            yield mount
 
 
 def math_threads() -> int:
@@ -98,11 +159,7 @@ def lower_precisions() -> tuple[str, ...]:
     """The floating types below float32 that the current device computes with in hardware."""
     if on_gpu():
         return ("float16", "bfloat16") if require_paddle().amp.is_bfloat16_supported() else ("float16",)
-    flags = ""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return ("bfloat16",) if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else ()
+    return ("bfloat16",) if {"avx512_bf16", "amx_bf16"} & set(cpu_features()) else ()
 
 
 def available_memory() -> int:

@@ -174,8 +174,7 @@ def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signa
         # A notebook's streams go elsewhere than to the descriptors; what the child prints is evidence, not output.
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        if faulthandler.is_enabled():
-            faulthandler.enable(file=2)
+        _end_at_once_on_faults()
         try:
             answer = {"value": msgspec.to_builtins(work())}
         except BaseException:  # noqa: BLE001 - SystemExit included: paddle2onnx and others exit on what they can't do
@@ -188,6 +187,23 @@ def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signa
         code = 0
     finally:
         os._exit(code)
+
+
+_FAULTS = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
+
+
+def _end_at_once_on_faults() -> None:
+    """Has a fault of compiled code end this process by its signal, with Python's stack in the log where that is wanted.
+
+    Paddle's own handlers print the stack of compiled code. They run on a small stack of their own: where many libraries
+    are loaded they overflow it, and sleep for ever then. A crash would be taken for a hang.
+    """
+    wanted = faulthandler.is_enabled()
+    faulthandler.disable()  # which puts back what was there before it
+    for number in _FAULTS:
+        signal.signal(number, signal.SIG_DFL)
+    if wanted:
+        faulthandler.enable(file=2)
 
 
 def _die_with(parent: int) -> None:

@@ -18,3 +18,13 @@ def parsed_size(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is no amount of memory")
     return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def size_text(size: int) -> str:
+    """``512 B``, ``1.5 MiB``: three digits at most before the unit changes."""
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1000.0 or unit == "TiB":
+            break
+        value /= 1024.0
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100.0 else f"{value:.1f} {unit}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from typing import Any
 
 import paddle
+import pytest
 from paddle.nn import functional as F
 
 from autohybrid import engines
-from autohybrid.engines import Engine
+from autohybrid.engines import Engine, StorableEngine
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
@@ -18,6 +20,19 @@ from autohybrid.runtime.signature import recorded
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.store import Store
 from autohybrid.structure import flatten
+
+
+def _parameter(name: str) -> Any:
+    engine = engines.by_name(name)
+    why = engine.unavailable()
+    return pytest.param(name, marks=pytest.mark.skipif(why is not None, reason=f"{name}: {why}"))
+
+
+ENGINES = [_parameter(name) for name in sorted({point.name for point in entry_points(group=engines.GROUP)})]
+"""Every engine that the installation names, as values for a test; skipped where it can't be used."""
+
+STORABLE = [each for each in ENGINES if isinstance(engines.by_name(each.values[0]), StorableEngine)]
+"""Those of them whose conversions can be kept on disk."""
 
 
 class Residual(paddle.nn.Layer):  # type: ignore[misc]

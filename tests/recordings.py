@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from autohybrid import plan
+from autohybrid.exports.code import export
 from autohybrid.report import comma_separated, markdown, table
 
-RECORDED = Path(__file__).parent / "recorded"
+ROOT = Path(__file__).parent.parent
+RECORDED = ROOT / "tests" / "recorded"
 
 NAMES = sorted(file.stem for file in RECORDED.glob("*.json"))
 
@@ -17,6 +19,14 @@ def recorded(name: str) -> plan.Plan:
     return plan.load(RECORDED / f"{name}.json")
 
 
+def at_home(made: plan.Plan) -> plan.Plan:
+    """The plan with the source files of this repository where they are."""
+    text = plan.dump(made).decode()
+    for folder in ("tests", "profiles"):
+        text = text.replace(f'"/{folder}/', f'"{ROOT}/{folder}/')
+    return plan.parse(text)
+
+
 def reports(made: plan.Plan) -> dict[str, str]:
     """The reports that are kept as snapshots, by the ends of their files' names."""
     return {
@@ -24,4 +34,5 @@ def reports(made: plan.Plan) -> dict[str, str]:
         "160.txt": table.render(made, width=160),
         "md": markdown.render(made),
         "csv": comma_separated.render(made),
+        "export.txt": export(at_home(made)).removesuffix("\n"),
     }

@@ -19,11 +19,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("stats", "device", "structure", "sizes"),
-    ("plan", "store"),
-    ("engines", "report", "isolation", "roots"),
+    ("plan", "store", "isolation"),
+    ("engines", "report", "roots"),
     ("observe", "runtime"),
-    ("search", "decorator"),
-    ("notebook",),
+    ("search", "decorator", "exports"),
+    ("notebook", "inventory"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -32,11 +32,34 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 
 OWNERS = {
     "click": ["cli/"],
+    "onnx": ["engines/onnx_graph.py"],
+    "onnxruntime": ["engines/onnxruntime.py"],
+    "openvino": ["engines/openvino.py"],
+    "paddle2onnx": ["engines/onnx_export.py"],
     "scipy.optimize": ["search/choose.py"],
     "scipy.sparse": ["search/choose.py"],
-    "msgspec": ["plan/", "store/", "isolation.py", "report/data.py", "cli/", "observe/script.py", "search/"],
-    "paddle": ["structure.py", "decorator.py", "device.py", "roots.py", "engines/", "observe/", "runtime/", "search/"],
-    "numpy": ["stats.py", "structure.py", "observe/", "runtime/", "search/"],
+    "msgspec": [
+        "plan/",
+        "store/",
+        "isolation.py",
+        "report/data.py",
+        "cli/",
+        "observe/script.py",
+        "search/",
+        "exports/code.py",
+    ],
+    "paddle": [
+        "structure.py",
+        "decorator.py",
+        "device.py",
+        "roots.py",
+        "engines/",
+        "observe/",
+        "runtime/",
+        "search/",
+        "exports/",
+    ],
+    "numpy": ["stats.py", "structure.py", "engines/openvino.py", "observe/", "runtime/", "search/"],
 }
 """Who may import a library."""
 
@@ -45,6 +68,10 @@ PADDLE_FREE = [
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.export",
+    "autohybrid.exports.code",
+    "autohybrid.cli.diff",
+    "autohybrid.cli.env",
     "autohybrid.plan",
     "autohybrid.report.table",
     "autohybrid.report.html",

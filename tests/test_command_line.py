@@ -15,6 +15,7 @@ import pytest
 from commands import AUTOHYBRID, SCRIPTS, autohybrid, run, run_in_terminal
 
 from autohybrid import plan
+from autohybrid.cli import _COMMANDS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PYTHON = (sys.executable,)
@@ -32,7 +33,7 @@ def _dry(*words: str) -> list[str]:
     return [*AUTOHYBRID, "profile", "--dry-run", "--report", "report.txt", *words]
 
 
-@pytest.mark.parametrize("command", ["", "profile", "run", "report"])
+@pytest.mark.parametrize("command", ["", *_COMMANDS])
 def test_the_help_text_is_as_it_was_agreed(command: str, here: Path) -> None:
     found = autohybrid(*([command] if command else []), "--help", cwd=here)
     snapshot = SNAPSHOTS / f"help{'-' if command else ''}{command}.txt"

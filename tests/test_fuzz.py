@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
+from engine_regions import ENGINES
 from hazards.fuzz import Call, Change, Program, first_difference
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,11 +32,14 @@ PROGRAMS = st.builds(
 STEPS = st.lists(st.tuples(CALLS, st.none() | CHANGES), min_size=1, max_size=4)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @settings(
     max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
-@given(PROGRAMS, STEPS)
-def test_random_layers_answer_as_eager_does(program: Program, steps: list[tuple[Call, Change | None]]) -> None:
+@given(program=PROGRAMS, steps=STEPS)
+def test_random_layers_answer_as_eager_does(
+    engine: str, program: Program, steps: list[tuple[Call, Change | None]]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert not first_difference(program, steps)
+        assert not first_difference(program, steps, engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -242,15 +243,27 @@ def test_a_fault_is_traced_in_the_log_and_not_in_the_scripts_output(capfd: pytes
     assert "most recent call first" not in capfd.readouterr().err
 
 
+def test_a_fault_ends_the_child_whatever_handlers_its_parent_has() -> None:
+    """Paddle's handlers sometimes hang in a child, where many libraries are loaded."""
+    libc = ctypes.CDLL(None)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    before = libc.signal(signal.SIGABRT, ctypes.cast(libc.pause, ctypes.c_void_p))
+    try:
+        result = _forked(lambda: os.abort(), seconds=20.0)
+    finally:
+        libc.signal(signal.SIGABRT, before)
+    assert isinstance(result, Died)
+    assert result.how == "SIGABRT"
+
+
 def test_ctrl_c_is_not_lost_while_python_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     fork = os.fork
 
     def interrupted_fork() -> int:
-        signal.raise_signal(signal.SIGINT)  # from here to the end of the fork nobody could hear of it
-        try:
-            return fork()
-        except KeyboardInterrupt:
-            return fork()
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does with what functions called at a fork raise
+            signal.raise_signal(signal.SIGINT)
+        return fork()
 
     monkeypatch.setattr(os, "fork", interrupted_fork)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

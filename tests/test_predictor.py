@@ -15,7 +15,7 @@ from paddle import inference
 
 from autohybrid import device, engines
 from autohybrid.engines import Request, StorableEngine, predictor
-from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, removed_with
+from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, export, removed_with
 from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import Finished, Forked
@@ -40,7 +40,7 @@ def exported(tmp_path: Path) -> Path:
         def forward(self, tensors: Any) -> Any:
             return [self.layer(tensors[0])]
 
-    predictor._export(Request(program=Flat(), inputs=[paddle.randn([2, 4])], shapes=[(2, 4)], directory=tmp_path))
+    export(Request(program=Flat(), inputs=[paddle.randn([2, 4])], shapes=[(2, 4)], directory=tmp_path))
     return tmp_path
 
 

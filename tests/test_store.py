@@ -17,7 +17,7 @@ from typing import Any
 
 import paddle
 import pytest
-from engine_regions import Residual, apart, region_of, settled
+from engine_regions import STORABLE, Residual, apart, region_of, settled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,11 +47,13 @@ if "refuse" in sys.argv:
     def refuse(*args, **kwargs):
         raise AssertionError("traced or exported")
     paddle.jit.save = paddle.jit.to_static = refuse
+    # Not even found, where an engine needs it to convert.
+    sys.modules["paddle2onnx"] = None
 paddle.seed(7)
 layer = Residual()
 x = paddle.linspace(-1, 1, 64).reshape([4, 16])
 expected = layer(x)
-with region_of(layer, store=Store(Path(sys.argv[2]))) as region:
+with region_of(layer, sys.argv[3], store=Store(Path(sys.argv[2]))) as region:
     worst = max(apart(region(x), expected) for _ in range(5))
     variant = region.variants[0]
     print(json.dumps({"note": variant.store_note, "state": variant.state.name, "hybrid": region.hybrid_calls,
@@ -59,12 +61,12 @@ with region_of(layer, store=Store(Path(sys.argv[2]))) as region:
 '''
 
 
-def other_process(root: Path, *words: str) -> subprocess.Popen[str]:
+def other_process(root: Path, *words: str, engine: str = "predictor") -> subprocess.Popen[str]:
     script = root.parent / "script.py"
     if not script.exists():
         script.write_text(_SCRIPT)
     tests = str(Path(__file__).parent)
-    command = [sys.executable, str(script), tests, str(root), *words]
+    command = [sys.executable, str(script), tests, str(root), engine, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -96,11 +98,12 @@ def note(store: Store, layer: Any, *args: Any, **more: Any) -> str:
 X = [[0.1 * column * (row + 1) for column in range(16)] for row in range(4)]
 
 
-def test_a_later_process_neither_traces_nor_exports(tmp_path: Path) -> None:
-    first = told(other_process(tmp_path / "cache"))
+@pytest.mark.parametrize("engine", STORABLE)
+def test_a_later_process_neither_traces_nor_exports(engine: str, tmp_path: Path) -> None:
+    first = told(other_process(tmp_path / "cache", engine=engine))
     assert first["note"] == "stored: nothing stored yet"
     assert (first["compared"], first["hybrid"]) == (2, 3)
-    second = told(other_process(tmp_path / "cache", "refuse"))
+    second = told(other_process(tmp_path / "cache", "refuse", engine=engine))
     assert second["note"] == "from the store"
     assert second["state"] == "SERVING"
     assert second["worst"] < 1e-4
@@ -225,6 +228,15 @@ def test_versions_device_and_defaults_are_in_the_key(monkeypatch: pytest.MonkeyP
         before = variant._key([x])
         monkeypatch.setattr(name, value)
         assert len(before.differing(variant._key([x]).fields)) == 1
+
+
+def test_what_an_engine_is_made_with_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with region_of(Residual()) as region:
+        x = paddle.to_tensor(X)
+        variant = settled(region, x)
+        before = variant._key([x])
+        monkeypatch.setattr(PredictorEngine, "made_with", lambda self: {"library": "2.0"})
+        assert before.differing(variant._key([x]).fields) == ["libraries"]
 
 
 def publish(store: Store, key: Key, size: int = 10) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import paddle
 import pytest
-from engine_regions import Residual, apart, region_of, settled
+from engine_regions import STORABLE, Residual, apart, region_of, settled
 from paddle.base import framework
 
 from autohybrid.engines import Busy, Request
@@ -43,11 +43,12 @@ def calls_of(region: Region) -> int:
     return region.hybrid_calls + sum(region.eager_calls.values())
 
 
-def test_four_threads_racing_the_first_call_all_get_right_answers() -> None:
+@pytest.mark.parametrize("engine", STORABLE)
+def test_four_threads_racing_the_first_call_all_get_right_answers(engine: str) -> None:
     layer = Residual()
     inputs = [paddle.randn([4, 16]) for _ in range(THREADS)]
     expected = [layer(x) for x in inputs]
-    with region_of(layer) as region:
+    with region_of(layer, engine) as region:
         answers = together(lambda n: [region(inputs[n]) for _ in range(20)])
         assert max(apart(got, wanted) for gots, wanted in zip(answers, expected, strict=True) for got in gots) < 1e-4
         assert calls_of(region) == 20 * THREADS
@@ -56,9 +57,10 @@ def test_four_threads_racing_the_first_call_all_get_right_answers() -> None:
         assert [variant.state for variant in region.variants] == [State.SERVING]
 
 
-def test_four_threads_racing_a_new_shape_all_get_right_answers() -> None:
+@pytest.mark.parametrize("engine", STORABLE)
+def test_four_threads_racing_a_new_shape_all_get_right_answers(engine: str) -> None:
     layer = Residual()
-    with region_of(layer) as region:
+    with region_of(layer, engine) as region:
         settled(region, paddle.randn([4, 16]))
         inputs = [paddle.randn([5 + n % 2, 16]) for n in range(THREADS)]
         expected = [layer(x) for x in inputs]
@@ -221,10 +223,21 @@ def test_a_conversion_that_a_change_overtakes_is_not_used() -> None:
         assert settled(region, x).state is State.SERVING
 
 
-def test_weights_that_change_while_threads_call_raise_nothing() -> None:
+def test_a_pool_that_is_closed_while_it_makes_its_first_item_is_busy() -> None:
+    def make() -> None:
+        pool.close()
+        raise FileNotFoundError("what it is made from went with it")
+
+    pool: Pool[None] = Pool(make, limit=2, making=threading.RLock())
+    with pytest.raises(Busy, match="closed"):
+        pool.use(lambda item: item)
+
+
+@pytest.mark.parametrize("engine", STORABLE)
+def test_weights_that_change_while_threads_call_raise_nothing(engine: str) -> None:
     layer, x = Residual(), paddle.randn([4, 16])
     old = layer.inner.weight.numpy()
-    with region_of(layer) as region:
+    with region_of(layer, engine) as region:
         settled(region, x)
         done = threading.Event()
 

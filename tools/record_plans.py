@@ -25,10 +25,12 @@ from recordings import RECORDED, reports  # noqa: E402
 from autohybrid import plan  # noqa: E402
 
 COMMANDS = {
+    "autoencoder": ["tests/scripts/autoencoder.py"],
     "bad_conversions": ["--engine", "incubate", "--budget", "60", "tests/scripts/bad_conversions.py"],
     "chained": ["tests/scripts/chained.py"],
     "greedy_decode": ["--budget", "60", "profiles/greedy_decode/infer.py"],
     "small": ["profiles/small/infer.py"],
+    "tagger": ["tests/scripts/tagger.py"],
 }
 """What is given to ``autohybrid profile``; the script comes last."""
 

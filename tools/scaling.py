@@ -191,6 +191,7 @@ def _prove_everything(search: Search) -> None:
 
 def _rejected(search: Search, root: RootProfile, chosen: Sequence[Attempt]) -> list[plan.Rejected]:
     return Rejections(
+        ends_of_chains={},
         findings=search.findings,
         regions=chosen,
         dropped={},

@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     that its output isn't wanted.
     """
 
-    action: Literal["profile", "run"]
+    action: Literal["profile", "run", "export"]
     target: str
     arguments: list[str]
     is_module: bool
@@ -46,6 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 JOB, OUTCOME, PLAN, JOURNAL, REPRODUCTIONS = "job.json", "outcome.json", "plan.json", "journal.jsonl", "reproductions"
+STATIC_MODELS = "static"
 
 
 def start(job: Job, directory: Path) -> subprocess.Popen[bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from autohybrid import plan
-from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, Job, Outcome
+from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, STATIC_MODELS, Job, Outcome
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
 
@@ -24,7 +24,7 @@ def main() -> None:
     job = msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
     try:
         require_paddle()
-        outcome = _profile(job, directory) if job.action == "profile" else _run(job)
+        outcome = _ACTIONS[job.action](job, directory)
     except AutohybridError as error:
         outcome = Outcome(
             script_exit_code=0,
@@ -113,7 +113,8 @@ def _interrupted_when_terminated() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job, directory: Path) -> Outcome:
+    del directory
     from autohybrid.observe import script
     from autohybrid.runtime.applier import Applier
 
@@ -122,6 +123,34 @@ def _run(job: Job) -> Outcome:
         ending = script.run(command)
     print(applier.summary(), file=sys.stderr)
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
+
+
+def _export(job: Job, directory: Path) -> Outcome:
+    from autohybrid.exports.static import export_static
+    from autohybrid.observe import script
+    from autohybrid.runtime.applier import Applier
+
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Applier(plan.load(job.plan)) as applier:
+        ending = script.run(command)
+        outcome = Outcome(
+            script_exit_code=ending.exit_code,
+            script_failed=ending.failed or (ending.exit_code != 0 and not ending.interrupted),
+            interrupted=ending.interrupted,
+        )
+        if outcome.script_failed or outcome.interrupted:
+            return outcome
+        if not applier.models:
+            raise ScriptError(
+                f"{job.target} calls no model of the plan.\n{applier.summary()}", "Run the script that was profiled."
+            )
+        written = export_static(applier.models, directory / STATIC_MODELS)
+    for region, why in written.left_out:
+        print(f"autohybrid: the region {region} is left out: {why}.", file=sys.stderr)
+    return outcome
+
+
+_ACTIONS = {"profile": _profile, "run": _run, "export": _export}
 
 
 def _shown_progress(line: str) -> None:

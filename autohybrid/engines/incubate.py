@@ -19,6 +19,7 @@ from autohybrid.engines.dimensions import Alternative, Dimension
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
 from autohybrid.engines.silence import stdout_kept
+from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -69,7 +70,8 @@ class IncubateEngine:
                 request.program.forward, save_model_dir=str(request.directory), delete_pass_lists=deleted, **options
             )
             _declare_shapes(wrapped, request.shapes)
-            executable = _Wrapped(wrapped, request.directory)
+            config = {"ir_optim": True, "onednn": request.options.get("onednn", True), "threads": 1, **options}
+            executable = _Wrapped(wrapped, request.directory, {**config, "deleted_passes": deleted})
             try:
                 executable.run(request.inputs)
             except Exception as error:
@@ -81,8 +83,10 @@ class IncubateEngine:
 class _Wrapped:
     concurrent = False
 
-    def __init__(self, wrapped: Any, directory: Path) -> None:
+    def __init__(self, wrapped: Any, directory: Path, config: dict[str, Any]) -> None:
         self._wrapped = wrapped
+        self._directory = directory
+        self._config = config
         self._remove = removed_with(self, directory)
         self._predictor: Any = None
 
@@ -95,6 +99,10 @@ class _Wrapped:
         # calls this has its own variants, so that from here on the predictor alone is needed.
         self._predictor = _inference_engine(self._wrapped).predictor
         return list(answer) if isinstance(answer, (list, tuple)) else [answer]
+
+    def copy_to(self, directory: Path) -> StaticModel:
+        (stem,) = {file.with_suffix("") for file in self._directory.rglob("infer.pdiparams")}
+        return copied(stem, directory, self._config)
 
     def close(self) -> None:
         self._predictor = self._wrapped = None

@@ -90,6 +90,13 @@ class Engine(Protocol):
 class StorableEngine(Engine, Protocol):
     """An engine whose conversions can be kept on disk: ``convert`` leaves all that ``open`` needs in the directory."""
 
+    def made_with(self) -> dict[str, str]:
+        """What its files depend on besides the request, Paddle and Paddle's device: libraries' versions, a processor.
+
+        Files that were made with anything else aren't opened.
+        """
+        ...
+
     def open(self, directory: Path, request: Request) -> StoredExecutable:
         """Opens what an earlier ``convert`` of an equal request wrote, without tracing and without exporting.
 

@@ -17,13 +17,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import paddle
 from paddle.base import core as paddle_core
 from paddle.base import framework
+from paddle.static import InputSpec
 
+from autohybrid.engines.interface import Request
 from autohybrid.errors import ConversionError
 
 WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
 """What ``paddle.incubate.jit.inference`` deletes when it is told nothing; a list given to it replaces these."""
+
+STEM = "infer"
+"""Exported files are called this, with various endings."""
+
+_FEED = "autohybrid_feed_"
+"""Begins the names of inputs. Paddle puts a Tensor whose own name is that of an input into that input's place, whatever
+its place in the list: the names must be such as no script gives."""
 
 core: Any = paddle_core
 
@@ -32,6 +42,26 @@ conversion_lock = threading.RLock()
 
 # A child that is forked while another thread converts would wait for that thread for ever: it has no such thread.
 os.register_at_fork(after_in_child=lambda: conversion_lock._at_fork_reinit())  # type: ignore[attr-defined]
+
+
+def export(request: Request) -> None:
+    """Traces the program and writes it, with its parameters, to ``infer.*`` in the request's directory.
+
+    Inputs are named so that :func:`place_of` tells which is which; outputs keep their order.
+    """
+    specs = [
+        InputSpec(list(shape), tensor.dtype, name=f"{_FEED}{index}", stop_gradient=True)
+        for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
+    ]
+    with conversion_lock, contained():
+        program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
+        # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
+        paddle.jit.save(program, str(request.directory / STEM), skip_prune_program=True)
+
+
+def place_of(*names: str) -> int:
+    """The place among the program's inputs of the one that an exported program calls by one of ``names``."""
+    return next(int(name.removeprefix(_FEED)) for name in names if name.startswith(_FEED))
 
 
 @contextlib.contextmanager

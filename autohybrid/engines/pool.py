@@ -94,6 +94,8 @@ class Pool(Generic[ItemT]):
         try:
             slot = _Slot(self._make())
         except Exception:
+            if self._closed:
+                return None  # what it would have been made from may be gone already
             if not self._slots:
                 raise
             self._can_make = False

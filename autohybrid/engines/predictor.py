@@ -16,20 +16,22 @@ from typing import Any
 
 import paddle
 from paddle import inference
-from paddle.static import InputSpec
 
 from autohybrid import device
 from autohybrid.engines.dimensions import PRECISION, THREADS, Alternative, Dimension, on_cpu, on_gpu
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import (
+    STEM,
     WRAPPER_DELETED_PASSES,
     check_pass_names,
-    contained,
     conversion_lock,
+    export,
+    place_of,
     removed_with,
 )
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.silence import stdout_kept
+from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -39,11 +41,6 @@ DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
 MOST_PREDICTORS = 4
 """``max_predictors`` unless told otherwise; a predictor holds one to two copies of the weights."""
 
-_FEED = "autohybrid_feed_"
-"""Begins the names of inputs. Paddle puts a Tensor whose own name is that of an input into that input's place, whatever
-its place in the list: the names must be such as no script gives."""
-
-_STEM = "infer"
 _PRECISIONS = {"float32": "Float32", "float16": "Half", "bfloat16": "Bfloat16"}
 
 
@@ -146,11 +143,13 @@ class PredictorEngine:
         if options.get("cinn") and not paddle.is_compiled_with_cinn():
             raise ConversionError(f"{self.name}: this Paddle was built without CINN")
 
+    def made_with(self) -> dict[str, str]:
+        return {}
+
     def convert(self, request: Request) -> PredictorExecutable:
         self.check_options(request.options)
         with conversion_lock:
-            with contained():
-                _export(request)
+            export(request)
             return self._opened(request.directory, request, owned=True)
 
     def open(self, directory: Path, request: Request) -> PredictorExecutable:
@@ -168,16 +167,6 @@ class PredictorEngine:
             executable.close()
             raise ConversionError(str(error).strip() or type(error).__name__, exported=True) from error
         return executable
-
-
-def _export(request: Request) -> None:
-    specs = [
-        InputSpec(list(shape), tensor.dtype, name=f"{_FEED}{index}", stop_gradient=True)
-        for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
-    ]
-    program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
-    # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
-    paddle.jit.save(program, str(request.directory / _STEM), skip_prune_program=True)
 
 
 class PredictorExecutable:
@@ -208,7 +197,7 @@ class PredictorExecutable:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that the predictors hold at least: a copy each, oneDNN's reordered ones not counted."""
-        files = self._directory.glob(f"{_STEM}.pdiparams*")
+        files = self._directory.glob(f"{STEM}.pdiparams*")
         return self.predictors * sum(file.stat().st_size for file in files)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -219,6 +208,12 @@ class PredictorExecutable:
         self._pool.close()
         if self._remove is not None:
             self._remove()
+
+    def copy_to(self, directory: Path) -> StaticModel:
+        config = {"ir_optim": True, "onednn": True, "threads": device.math_threads(), **self._options}
+        config["deleted_passes"] = [*DELETED_PASSES, *self._options.get("deleted_passes", ())]
+        config.pop("max_predictors", None)
+        return copied(self._directory / STEM, directory, config)
 
     def moved(self, directory: Path) -> None:
         if self._remove is not None:
@@ -242,7 +237,7 @@ class _Predictor:
         self._own_threads = threads is not None and threads != device.math_threads()
         names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
-        self._order = [int(name.removeprefix(_FEED)) for name in names]
+        self._order = [place_of(name) for name in names]
         self._in_order = self._order == list(range(inputs))
 
     def run(self, tensors: list[Tensor]) -> list[Tensor]:
@@ -258,10 +253,10 @@ class _Predictor:
 
 def configured(directory: Path, options: dict[str, Any]) -> Any:
     """The ``paddle.inference.Config`` for exported files and checked options, for Paddle's current device."""
-    model = next((file for suffix in ("json", "pdmodel") if (file := directory / f"{_STEM}.{suffix}").exists()), None)
+    model = next((file for suffix in ("json", "pdmodel") if (file := directory / f"{STEM}.{suffix}").exists()), None)
     if model is None:
         raise ConversionError(f"no exported program in {directory}")
-    config = inference.Config(str(model), str(directory / f"{_STEM}.pdiparams"))
+    config = inference.Config(str(model), str(directory / f"{STEM}.pdiparams"))
     config.disable_glog_info()
     # Not on: with programs in Paddle's default format a predictor can't be made then.
     config.enable_memory_optim(False)

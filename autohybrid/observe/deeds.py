@@ -12,12 +12,13 @@ from typing import Any
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FILES = frozenset(
-    f"os.{name}" for name in "chmod chown link mkdir remove rename rmdir symlink truncate utime".split()
+    f"os.{name}"
+    for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
 ) | {"sqlite3.connect"}
 _PROCESSES = frozenset(
-    ["subprocess.Popen", *(f"os.{name}" for name in "exec fork forkpty posix_spawn spawn system".split())]
+    ["subprocess.Popen", *(f"os.{name}" for name in ("exec", "fork", "forkpty", "posix_spawn", "spawn", "system"))]
 )
-_SOCKETS = frozenset(f"socket.{name}" for name in "bind connect sendmsg sendto".split())
+_SOCKETS = frozenset(f"socket.{name}" for name in ("bind", "connect", "sendmsg", "sendto"))
 _LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _IMPORT = "<frozen importlib"
 
@@ -100,7 +101,7 @@ class _TellingFile(io.FileIO):
         super().__init__(descriptor, "r", closefd=False)
         self._told = told
 
-    def readinto(self, buffer: Any, /) -> int | None:  # type: ignore[override]
+    def readinto(self, buffer: Any, /) -> int | None:
         self._told()
         return super().readinto(buffer)
 
@@ -108,7 +109,7 @@ class _TellingFile(io.FileIO):
         self._told()
         return super().readall()
 
-    def read(self, size: int | None = -1, /) -> bytes:  # type: ignore[override]
+    def read(self, size: int | None = -1, /) -> bytes:
         self._told()
         return super().read(-1 if size is None else size)
 
@@ -118,7 +119,7 @@ def _telling(stdin: io.TextIOWrapper, told: Callable[[], None]) -> io.TextIOWrap
         raw = _TellingFile(stdin.fileno(), told)
     except (OSError, ValueError):
         return stdin
-    raw.name = stdin.name  # type: ignore[misc]
+    raw.name = stdin.name
     made = io.TextIOWrapper(
         io.BufferedReader(raw), encoding=stdin.encoding, errors=stdin.errors, line_buffering=stdin.line_buffering
     )

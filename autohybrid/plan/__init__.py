@@ -3,6 +3,7 @@
 from autohybrid.plan.document import (
     SCHEMA_VERSION,
     Confirmation,
+    Document,
     EagerThreads,
     Environment,
     Equality,
@@ -23,6 +24,7 @@ from autohybrid.plan.files import dump, json_schema, load, parse, save
 __all__ = [
     "SCHEMA_VERSION",
     "Confirmation",
+    "Document",
     "EagerThreads",
     "Environment",
     "Equality",

@@ -30,8 +30,9 @@ def render(plan: Plan) -> str:
         if model.confirmation is not None:
             found = model.confirmation
             shown["confirmation"]["derived"] = {**_comparison(found.comparison()), "verdict": found.verdict()}
-    if plan.whole_script is not None:
-        content["whole_script"]["derived"] = _comparison(plan.whole_script.comparison())
+    script = rows.script_rows(plan)
+    if script and script[-1].comparison is not None:
+        content["whole_script"]["derived"] = {**_comparison(script[-1].comparison), "verdict": script[-1].verdict}
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 

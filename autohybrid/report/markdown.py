@@ -17,27 +17,28 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
     Args:
         plan_file: what the commands that it suggests call the plan.
     """
-    parts = ["# autohybrid", _text(rows.headline(plan))]
+    parts = ["# autohybrid", escaped(rows.headline(plan))]
     for model in plan.models:
         parts += _model(model)
     script = rows.script_rows(plan)
-    parts.append(_filled(columns.WHOLE, script) if script else "")
-    parts += [_steps(plan, plan_file), _text(rows.measured_where(plan)), *map(_text, plan.notes)]
+    if script:
+        parts += [filled_table(columns.WHOLE, script), rows.script_line(plan) + "."]
+    parts += [_steps(plan, plan_file), escaped(rows.measured_where(plan)), *map(escaped, plan.notes)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _model(model: Model) -> list[str]:
-    parts = [f"## {_text(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
+    parts = [f"## {escaped(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
-        parts.append(_filled(columns.WHOLE, rows.whole_rows(model)))
+        parts.append(filled_table(columns.WHOLE, rows.whole_rows(model)))
         parts.append(rows.verdict_line(model.confirmation) + ".")
         if model.eager_threads is not None:
-            parts.append(_text(rows.threads_note(model)))
+            parts.append(escaped(rows.threads_note(model)))
     if model.regions:
-        parts.append(_filled(columns.REGION, rows.region_rows(model)))
+        parts.append(filled_table(columns.REGION, rows.region_rows(model)))
     listed = rows.listed(model)
     if listed:
-        parts.append(_filled(columns.REJECTED, listed))
+        parts.append(filled_table(columns.REJECTED, listed))
     parts.append(rows.others_line(model))
     return parts
 
@@ -49,7 +50,8 @@ def _steps(plan: Plan, plan_file: str) -> str:
     return "\n".join(["What to run next:", "", "```", *lines, "```"])
 
 
-def _filled(shown: Sequence[Column[RowT]], content: Sequence[RowT]) -> str:
+def filled_table(shown: Sequence[Column[RowT]], content: Sequence[RowT]) -> str:
+    """A table of these rows in all of these columns."""
     table = filled(shown, content)
     return _table(table.headers, table.cells, table.alignment)
 
@@ -61,9 +63,9 @@ def _table(headers: Sequence[str], shown: Sequence[Sequence[str]], alignment: st
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_text, cells)) + " |"
+    return "| " + " | ".join(map(escaped, cells)) + " |"
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """On one line, and without what Markdown or HTML in it would take for markup: ``main.<locals>.Net``."""
     return re.sub(r"([\\|<*`\[])", r"\\\1", " ".join(text.split()).replace("&", "&amp;"))

@@ -105,17 +105,25 @@ def whole_rows(model: Model) -> list[WholeRow]:
 def script_rows(plan: Plan) -> list[WholeRow]:
     """The whole script's rows, seconds of a whole process. None where it wasn't measured."""
     found = plan.whole_script
-    if found is None:
+    if found is None or not found.eager:
         return []
-    return [
-        WholeRow(name="script, eager", seconds=median(found.eager), comparison=None),
-        WholeRow(
-            name="script, hybrid",
-            seconds=median(found.hybrid),
-            comparison=found.comparison(),
-            verdict=found.comparison().verdict(1.0),
-        ),
-    ]
+    compared = found.comparison()
+    hybrid = WholeRow(
+        name="script, hybrid",
+        seconds=median(found.hybrid),
+        comparison=compared,
+        verdict=compared.verdict(plan.settings.min_gain),
+    )
+    return [WholeRow(name="script, eager", seconds=median(found.eager), comparison=None), hybrid]
+
+
+def script_line(plan: Plan) -> str:
+    """``slower: 12 pairs of whole processes, conversions from the store included``, or nothing."""
+    listed = script_rows(plan)
+    if not listed or listed[-1].comparison is None:
+        return ""
+    pairs = counted(listed[-1].comparison.pairs, "pair")
+    return f"{listed[-1].verdict}: {pairs} of whole processes, conversions found in the store"
 
 
 def threads_note(model: Model) -> str:
@@ -162,7 +170,7 @@ def headline(plan: Plan) -> str:
         return "Ranked only: nothing was converted."
     if not plan.recommends_change:
         return f"No change recommended: no gain could be proven in {counted(plan.trials, 'trial')}."
-    return " ".join(_model_sentence(model) for model in plan.models if model.regions)
+    return " ".join([*(_model_sentence(model) for model in plan.models if model.regions), *_script_sentence(plan)])
 
 
 def _model_sentence(model: Model) -> str:
@@ -173,6 +181,21 @@ def _model_sentence(model: Model) -> str:
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
         f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
     )
+
+
+def _script_sentence(plan: Plan) -> list[str]:
+    """Where the whole script isn't proven faster, what it takes for the plan to pay."""
+    listed = script_rows(plan)
+    if not listed or listed[-1].comparison is None or listed[-1].verdict == "faster":
+        return []
+    said = {"slower": "is slower", "same": "takes the same time"}.get(listed[-1].verdict or "", "isn't proven faster")
+    pays = [
+        f"{model.id} pays after {counted(calls, 'call') if (calls := pays_after(model)) else 'no number of calls'}; "
+        f"this script makes {model.calls}"
+        for model in plan.models
+        if model.regions
+    ]
+    return [f"This script as a whole {said} ({listed[-1].comparison.speedup:.2f}x): {', '.join(pays)}."]
 
 
 def _threads_alone(model: Model) -> str:
@@ -285,6 +308,28 @@ def attempt_rows(model: Model) -> list[AttemptRow]:
         *(_kept(region, region_row(region)) for region in model.regions),
         *(_passed_over(row) for row in model.rejected if row.reason not in UNINTERESTING),
     ]
+
+
+def script_attempts(plan: Plan) -> list[AttemptRow]:
+    """The whole script as a row of that kind, where it was measured."""
+    listed = script_rows(plan)
+    if not listed:
+        return []
+    eager, hybrid = listed
+    whole = AttemptRow(
+        name="(whole script)",
+        class_name="",
+        kind="script",
+        engine="",
+        options={},
+        outcome=hybrid.verdict or "",
+        share=1.0,
+        eager=eager.seconds,
+        hybrid=hybrid.seconds,
+        comparison=hybrid.comparison,
+        detail=script_line(plan),
+    )
+    return [whole]
 
 
 def _kept(region: Region, row: RegionRow) -> AttemptRow:

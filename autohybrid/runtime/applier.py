@@ -55,6 +55,11 @@ class Applier:
         except PlanError as error:
             self._unknown[type(layer).__qualname__] = str(error)
 
+    @property
+    def models(self) -> list[Any]:
+        """The roots that were called and that the plan knows."""
+        return [layer for layer in self._seen.values() if attach.regions_of(layer)]
+
     def summary(self) -> str:
         """What ran hybrid, what fell back, and why."""
         lines = []

@@ -23,7 +23,15 @@ import paddle
 
 from autohybrid.runtime.chain_finder import Chain, Partly, some_turns, statements_of
 from autohybrid.runtime.chain_scope import held_by, is_plain, is_pure
-from autohybrid.runtime.chain_source import Source, names_in, source_of, statement_lists
+from autohybrid.runtime.chain_source import (
+    Source,
+    names_in,
+    read_in,
+    source_of,
+    statement_lists,
+    stored_in,
+    stored_in_body,
+)
 from autohybrid.runtime.changes import counter
 from autohybrid.runtime.reach import saved, still
 
@@ -150,6 +158,8 @@ def _chain_definition(source: Source, chain: Chain) -> ast.FunctionDef:
         value: ast.expr = names[0] if len(names) == 1 else ast.Tuple(elts=list(names), ctx=ast.Load())
         statements.append(ast.Return(value=value))
     parameters = [source.self_name, *chain.inputs, *(name for name, _ in chain.attributes)]
+    read = {name for each in statements for name in read_in(each, set())}
+    statements += _still_local(read & stored_in_body(source.definition) - set(parameters), statements, at)
     arguments = ast.arguments(
         posonlyargs=[], args=[ast.arg(arg=each) for each in parameters], kwonlyargs=[], kw_defaults=[], defaults=[]
     )
@@ -256,6 +266,7 @@ def _call(self_name: str, chain: Chain, number: int, statements: list[ast.stmt])
     lines = [f"return {point}({given})" if chain.returns else f"{targets} = {point}({given})"]
     lines += [f"if {new} is not ...: {name} = {new}" for name, new in held.items()]
     made = _parsed("\n".join(lines), statements[0])
+    made += _still_local({name for each in statements for name in stored_in(each)}, made, statements[0])
     conditions = [f"({decides})" if truth else f"not ({decides})" for _, truth, decides in chain.presumed]
     if chain.looked_at:
         conditions.append(f"{point}.takes({', '.join(chain.looked_at)})")
@@ -269,6 +280,12 @@ def _guarded(condition: str, made: list[ast.stmt], number: int, statements: list
     guard.body = made
     guard.orelse += statements
     return guard
+
+
+def _still_local(names: set[str], statements: Sequence[ast.stmt], at: ast.stmt) -> list[ast.stmt]:
+    """Has names be local that were bound in what is left out: none of them becomes a global of the same name."""
+    missing = names.difference(*map(stored_in, statements))
+    return _parsed(f"if 0: {' = '.join(sorted(missing))} = None", at) if missing else []
 
 
 def _parsed(text: str, at: ast.stmt) -> list[ast.stmt]:

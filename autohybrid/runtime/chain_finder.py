@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import linecache
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,13 @@ from autohybrid.runtime.chain_scope import Scope, held_by
 from autohybrid.runtime.chain_source import (
     Source,
     guarded_lists,
+    lists_inside,
     names_in,
-    needed_by,
     own_lists,
-    read_in,
     source_of,
     statement_lists,
     surely_bound,
+    wanted_behind,
 )
 
 FEWEST_CALLS = 2
@@ -221,15 +222,18 @@ class _Finder:
         self._scope.check()
         cut = _SOME_TURNS.search(text.partition("\n")[0])
         turns = (int(cut[1]), int(cut[2])) if cut is not None else (0, 0)
+        try:
+            wanted = [ast.dump(each) for each in ast.parse(text).body]
+        except (SyntaxError, ValueError):
+            return []
         found = []
         for number, statements in enumerate(self._lists):
-            texts = [ast.unparse(each) for each in statements]
-            for start in range(len(statements)):
-                for stop in range(start + 1, len(statements) + 1):
-                    if "\n".join(texts[start:stop]) == text:
-                        found.append(self._chain(number, start, stop))
-                each = statements[start]
-                if cut is not None and isinstance(each, ast.For) and ast.unparse(some_turns(each, *turns)) == text:
+            dumps = [_as_written(each) for each in statements]
+            for start, each in enumerate(statements):
+                stop = start + len(wanted)
+                if wanted and dumps[start:stop] == wanted:
+                    found.append(self._chain(number, start, stop))
+                if cut is not None and isinstance(each, ast.For) and [_as_written(some_turns(each, *turns))] == wanted:
                     found.append(self._chain(number, start, start + 1, turns))
         return [chain for chain in found if chain is not None]
 
@@ -261,7 +265,7 @@ class _Finder:
                         continue
             if stop < len(statements):
                 self._note_end(statements[stop], reading, found)
-                for inner in _lists_inside(statements[stop]):
+                for inner in lists_inside(statements[stop]):
                     self._search(inner, found)
             start = stop + 1
 
@@ -281,12 +285,16 @@ class _Finder:
         uses = any(self._scope.is_member(node) for node in ast.walk(statement) if isinstance(node, ast.Attribute))
         if uses or reading.calls:
             found.obstacles.append(
-                Obstacle(code="between", detail=ast.unparse(statement).splitlines()[0], place=self._place(statement))
+                Obstacle(code="between", detail=self._line_of(statement), place=self._place(statement))
             )
 
     def _place(self, statement: ast.stmt) -> Place:
         code = self._source.function.__code__
         return Place(file=code.co_filename, line=statement.lineno, function=self._source.function.__qualname__)
+
+    def _line_of(self, statement: ast.stmt) -> str:
+        line = linecache.getline(self._source.function.__code__.co_filename, statement.lineno).strip()
+        return line or ast.unparse(statement).splitlines()[0]
 
     def _trimmed(self, number: int, start: int, stop: int) -> Chain | None:
         """The chain in a stretch of statements, without those at its ends that call nothing."""
@@ -328,7 +336,7 @@ class _Finder:
             return None
         returns = isinstance(statements[-1], ast.Return)
         before = self._surely_bound_before(number, start)
-        wanted = self._wanted_behind(number, start, stop)
+        wanted = wanted_behind(self._definition, self._lists[number], start, stop)
         if turns is not None:
             wanted |= reading.needed
         outputs = tuple(sorted(reading.bound & wanted)) if not returns else ()
@@ -336,6 +344,8 @@ class _Finder:
         inputs = reading.needed - self._bound_only_by(number, statements, turns)
         perhaps = [name for name in outputs if name not in reading.surely]
         inputs |= before.intersection(perhaps)
+        if reading.needed.difference(inputs) & set(perhaps):
+            return None  # whether it is bound matters inside, too
         if not inputs | reading.conditional <= before or (not outputs and not returns):
             return None
         if any(name in reading.members for name in outputs) or reading.conditional & reading.bound:
@@ -379,32 +389,6 @@ class _Finder:
         bound = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and _is_stored(node)}
         return not bound & names_in(loop.iter) and not any(map(_breaks, loop.body))
 
-    def _wanted_behind(self, number: int, start: int, stop: int) -> set[str]:
-        """Names that are read behind the chain, in a loop around it, or by a function that keeps them."""
-
-        def walk(statements: list[ast.stmt]) -> set[str] | None:
-            if statements is self._lists[number]:
-                return needed_by(statements[stop:])
-            for index, each in enumerate(statements):
-                for below in _lists_inside(each):
-                    found = walk(below)
-                    if found is None:
-                        continue
-                    if isinstance(each, (ast.For, ast.While)):
-                        found |= needed_by([each])
-                    elif not isinstance(each, ast.If):
-                        found |= read_in(each, set())
-                    return found | needed_by(statements[index + 1 :])
-            return None
-
-        wanted = walk(self._definition.body) or set()
-        inside = {id(node) for each in self._lists[number][start:stop] for node in ast.walk(each)}
-        for node in ast.walk(self._definition):
-            # Those inside are in branches that the chain is without.
-            if isinstance(node, _LATER) and node is not self._definition and id(node) not in inside:
-                wanted |= read_in(node, set())
-        return wanted
-
     def _bound_only_by(self, number: int, statements: list[ast.stmt], turns: tuple[int, int] | None) -> set[str]:
         """Names that nothing but these statements, running once, can have bound when they run."""
         if turns is not None or self._is_in_a_loop(number):
@@ -428,7 +412,7 @@ class _Finder:
                 if statements is wanted and index == start:
                     return so_far
                 inner = so_far | (names_in(each.target) if isinstance(each, ast.For) else set())
-                for below in _lists_inside(each):
+                for below in lists_inside(each):
                     found = walk(below, inner)
                     if found is not None:
                         return found
@@ -438,21 +422,16 @@ class _Finder:
         return walk(self._definition.body, bound) or bound
 
 
-_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
-"""What reads names when it is called or walked, wherever it stands."""
-
-
-def _lists_inside(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    """The statement lists right inside a statement that belong to the same function."""
-    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield from own_lists(statement)
-
-
 _SOME_TURNS = re.compile(r"\[(\d+):(\d+)\]:$")
 
 
 def _uses(layer: Any, used: set[int]) -> bool:
     return any(id(each) in used for each in layer.sublayers(include_self=True))
+
+
+def _as_written(statement: ast.stmt) -> str:
+    """A statement, however a version of Python prints it."""
+    return ast.dump(ast.parse(ast.unparse(statement)).body[0])
 
 
 def _is_stored(node: ast.Name) -> bool:

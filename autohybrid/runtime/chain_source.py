@@ -135,7 +135,7 @@ def needed_by(statements: Sequence[ast.stmt], bound: frozenset[str] = frozenset(
             needed |= read_in(each.iter, set()) - bound
             # Names in a target that isn't a plain name are read.
             needed |= read_in(each.target, set()) - bound
-            needed |= needed_by(each.body, bound | _stored_in(each.target)) | needed_by(each.orelse, bound)
+            needed |= needed_by(each.body, bound | stored_in(each.target)) | needed_by(each.orelse, bound)
         elif isinstance(each, (ast.If, ast.While)):
             needed |= read_in(each.test, set()) - bound
             needed |= needed_by(each.body, bound) | needed_by(each.orelse, bound)
@@ -147,8 +147,66 @@ def needed_by(statements: Sequence[ast.stmt], bound: frozenset[str] = frozenset(
     return needed
 
 
-def _stored_in(target: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+def stored_in_body(definition: ast.FunctionDef) -> set[str]:
+    """Names that a function's own statements bind."""
+    return set().union(*map(stored_in, definition.body))
+
+
+_OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def stored_in(tree: ast.AST) -> set[str]:
+    """Names that are bound somewhere in a tree, those in scopes of their own left out."""
+    if isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {tree.name}
+    if isinstance(tree, ast.Name):
+        return {tree.id} if isinstance(tree.ctx, ast.Store) else set()
+    if isinstance(tree, ast.alias):
+        return {(tree.asname or tree.name).partition(".")[0]}
+    if isinstance(tree, _OWN_SCOPE):
+        return set()
+    return set().union(*map(stored_in, ast.iter_child_nodes(tree)))
+
+
+def lists_inside(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """The statement lists right inside a statement that belong to the same function."""
+    if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield from own_lists(statement)
+
+
+_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
+"""What reads names when it is called or walked, wherever it stands."""
+
+
+def wanted_behind(definition: ast.FunctionDef, holding: list[ast.stmt], start: int, stop: int) -> set[str]:
+    """Names that are read behind a stretch of statements, in a loop around it, or by a function that keeps them.
+
+    Args:
+        holding: the statement list of ``definition`` that the stretch from ``start`` to ``stop`` is in.
+    """
+
+    def walk(statements: list[ast.stmt]) -> set[str] | None:
+        if statements is holding:
+            return needed_by(statements[stop:])
+        for index, each in enumerate(statements):
+            for below in lists_inside(each):
+                found = walk(below)
+                if found is None:
+                    continue
+                if isinstance(each, (ast.For, ast.While)):
+                    found |= needed_by([each])
+                elif not isinstance(each, ast.If):
+                    found |= read_in(each, set())
+                return found | needed_by(statements[index + 1 :])
+        return None
+
+    wanted = walk(definition.body) or set()
+    inside = {id(node) for each in holding[start:stop] for node in ast.walk(each)}
+    for node in ast.walk(definition):
+        # Those inside are in branches that the chain is without.
+        if isinstance(node, _LATER) and node is not definition and id(node) not in inside:
+            wanted |= read_in(node, set())
+    return wanted
 
 
 def names_in(target: ast.AST) -> set[str]:

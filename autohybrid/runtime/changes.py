@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,27 @@ class _Counter:
 
 
 counter = _Counter()
+
+
+class _Assignments(threading.local):
+    """The Layers whose attributes this thread has set, also to what they were, while somebody listens."""
+
+    layers: list[Any] | None = None
+
+    @contextmanager
+    def heard(self) -> Iterator[list[Any]]:
+        before, self.layers = self.layers, []
+        try:
+            yield self.layers
+        finally:
+            self.layers = before
+
+    def note(self, layer: Any) -> None:
+        if self.layers is not None:
+            self.layers.append(layer)
+
+
+assignments = _Assignments()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,7 +135,7 @@ class Contents:
 
     def of_class(self, kind: type) -> Any:
         """The class's name, and the functions and values in it and its bases, as far as they aren't a library's."""
-        return [qualified_name(kind), [self._own_of(base) for base in kind.__mro__ if not _is_library(base.__module__)]]
+        return [qualified_name(kind), [self._own_of(base) for base in kind.__mro__ if not is_library(base.__module__)]]
 
     def _own_of(self, base: type) -> Any:
         if id(base) in self._numbers:
@@ -155,14 +155,14 @@ class Contents:
 
     def _of_function(self, function: types.FunctionType) -> Any:
         name = f"{function.__module__}.{function.__qualname__}"
-        if _is_library(function.__module__ or ""):
+        if is_library(function.__module__ or ""):
             return ["function", name]
         source = normalized_source(function)
         if not source:
             raise Unknowable(f"the source of {name} can't be read")
-        closed = [self.of(cell.cell_contents) for cell in function.__closure__ or () if _is_filled(cell)]
+        closed = [self.of(cell.cell_contents) for cell in function.__closure__ or () if is_filled(cell)]
         defaults = [self.of(function.__defaults__), self.of(function.__kwdefaults__)]
-        named = [[what, self.of(value)] for what, value in _named_by(function)]
+        named = [[what, self.of(value)] for what, value in named_by(function)]
         return ["function", function.__qualname__, source, closed, defaults, named]
 
 
@@ -181,7 +181,7 @@ _UNNAMED = frozenset({"_full_name", "_helper"})
 """Attributes of Paddle's that number the objects of a process."""
 
 
-def _is_filled(cell: Any) -> bool:
+def is_filled(cell: Any) -> bool:
     try:
         _ = cell.cell_contents
     except ValueError:
@@ -189,13 +189,13 @@ def _is_filled(cell: Any) -> bool:
     return True
 
 
-def _is_library(module: str) -> bool:
+def is_library(module: str) -> bool:
     """Whether a module belongs to Python, Paddle, NumPy or to us: then its version stands for its source."""
     root = module.partition(".")[0]
     return root in ("paddle", "numpy", "autohybrid") or (root != "__main__" and root in sys.stdlib_module_names)
 
 
-def _named_by(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+def named_by(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """The module-level names that a function reads, with their values; through modules that aren't a library's."""
     found: dict[str, Any] = {}
     for code in _codes(function.__code__):
@@ -210,7 +210,7 @@ def _named_by(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
             elif (
                 instruction.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
                 and isinstance(current, types.ModuleType)
-                and not _is_library(current.__name__)
+                and not is_library(current.__name__)
             ):
                 name, current = f"{name}.{step}", getattr(current, step, function)
             elif instruction.opname not in ("PRECALL", "CACHE", "EXTENDED_ARG", "PUSH_NULL"):

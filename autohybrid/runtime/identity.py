@@ -17,6 +17,7 @@ import paddle
 
 import autohybrid
 from autohybrid import device
+from autohybrid.engines import Engine, StorableEngine
 from autohybrid.runtime import changes, patches
 from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
@@ -32,7 +33,7 @@ def key_of(
     shapes: Shapes,
     inputs: Sequence[Tensor],
     *,
-    engine: str,
+    engine: Engine,
     options: dict[str, Any],
 ) -> Key:
     """The key of one conversion of ``function``, a bound method of ``layer``.
@@ -48,7 +49,8 @@ def key_of(
         "weights": weights_digest(layer),
         "inputs": _compact(recorded(arguments, inputs, shapes)),
         "constants": digest_of([Contents(layer).of(value) for value in constants(arguments)]),
-        "engine": engine,
+        "engine": engine.name,
+        "libraries": _compact(engine.made_with() if isinstance(engine, StorableEngine) else {}),
         "options": _compact(options),
         "device": _device(),
         "default dtype": str(paddle.get_default_dtype()),

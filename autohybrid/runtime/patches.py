@@ -14,7 +14,7 @@ from typing import Any
 import paddle
 from paddle.nn.layer.layers import HookRemoveHelper
 
-from autohybrid.runtime.changes import counter
+from autohybrid.runtime.changes import assignments, counter
 from autohybrid.runtime.gradients import asked, asking
 from autohybrid.structure import Tensor
 
@@ -112,6 +112,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 def _assigned(layer: Any, name: str, value: Any) -> None:
+    assignments.note(layer)
     # Some of Paddle's own Layers assign the same string to themselves at every call.
     old = layer.__dict__.get(name, _plain_nothing)
     if not (type(value) in _PLAIN and type(old) is type(value) and old == value):

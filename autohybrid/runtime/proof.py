@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import paddle
 
 from autohybrid.engines import Busy
 from autohybrid.runtime import purity
-from autohybrid.runtime.changes import Snapshot
+from autohybrid.runtime.changes import Snapshot, assignments
+from autohybrid.runtime.effects import Effects
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.program import Answer
+from autohybrid.runtime.reach import of_paddle, reach
 from autohybrid.runtime.rehearsal import Verdict, one_line, rehearse
 from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.straight import OtherPath
+from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.runtime.variant import Overtaken, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten, rebuild
 
@@ -24,7 +28,7 @@ from autohybrid.structure import Structure, Tensor, flatten, rebuild
 class Obstacle(enum.Enum):
     """Something that may be gone at the next call."""
 
-    UNSETTLED = "forward changed its own state"
+    UNSETTLED = "forward changed its own state, or something outside"
 
 
 class Proof:
@@ -32,6 +36,7 @@ class Proof:
 
     Attributes:
         kept: the call's Tensors as they were before it.
+        effects: sees what is done outside the Layer.
         witness: sees random numbers and hooks with effects.
         after: the Layer's state behind the call.
     """
@@ -39,10 +44,19 @@ class Proof:
     def __init__(self, layer: Any, structure: Structure, tensors: Sequence[Tensor]) -> None:
         self.kept = [tensor.detach().clone() for tensor in tensors]
         self.witness = purity.Witness(layer)
+        self.effects = Effects(layer)
         self._layer = layer
         self._structure = structure
         self._tensors = tensors
         self._before = Snapshot.of(layer)
+        self._assigned: Sequence[Any] = ()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around the call."""
+        with self.effects.watching(), assignments.heard() as assigned, self.witness.watching():
+            yield
+        self._assigned = assigned
 
     @property
     def after(self) -> Snapshot:
@@ -64,9 +78,36 @@ class Proof:
         if self.witness.effects:
             return ("hooks", f"a hook inside has effects ({self.witness.effects})")
         changed = self._before.what_changed(self.after)
-        if changed and variant.state_changed_by_itself():
-            return ("state", f"forward changes its own state ({changed})")
-        return Obstacle.UNSETTLED if changed else None
+        if (changed or self.effects.seen) and variant.state_changed_by_itself():
+            if changed:
+                return ("state", f"forward changes its own state ({changed})")
+            return ("effects", f"forward does more than compute: it {self.effects.seen}")
+        if changed or self.effects.seen:
+            return Obstacle.UNSETTLED
+        if self._may_keep_something() and self._keeps_what_it_computes(variant):
+            return ("state", "forward keeps on its Layer what it computes")
+        return None
+
+    def _may_keep_something(self) -> bool:
+        """Whether the call wrote to a Layer of the user's, or could have written to a list or dict there."""
+        found = reach(self._layer)
+        users = {id(each) for each in found.layers if not of_paddle(each)}
+        return bool(found.containers) or any(id(each) in users for each in self._assigned)
+
+    def _keeps_what_it_computes(self, variant: Variant) -> bool:
+        """Whether other values leave another state behind. The same inputs twice, as in a benchmark, don't show it."""
+        if variant.keeps_nothing:
+            return False
+        before = self.after
+        args, kwargs = rebuild(self._structure, purity.other_values(self.kept))
+        with undisturbed(self._layer), purity.randomness_kept():
+            try:
+                variant.recipe.function(*args, **kwargs)
+            except Exception:  # noqa: BLE001 - values that we made up may be ones that the model refuses
+                return False
+            left_behind = self.after
+        variant.keeps_nothing = not before.what_changed(left_behind)
+        return not variant.keeps_nothing
 
     def _drawn_by_others(self, variant: Variant, value: Any) -> bool:
         """Whether other threads may have drawn the random numbers: this call answers the same without the same ones."""

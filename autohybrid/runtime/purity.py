@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from autohybrid.runtime.content import is_filled
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.reach import reach
 from autohybrid.structure import Structure, content, flatten, rebuild
@@ -83,19 +84,11 @@ def _name(hook: Any) -> str:
 def _surroundings(hook: Any) -> Any:
     """What a hook could write to: its object, its closure, the globals it names."""
     function = getattr(hook, "__func__", hook)
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _filled(cell)]
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if is_filled(cell)]
     code = getattr(function, "__code__", None)
     known = getattr(function, "__globals__", {})
     names = [known[name] for name in getattr(code, "co_names", ()) if name in known]
     return content([getattr(hook, "__self__", None), cells, names])
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - an empty cell raises
-    except ValueError:
-        return False
-    return True
 
 
 def _random_states() -> tuple[Any, Any, Any]:
@@ -111,6 +104,30 @@ def _what_moved(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> st
     if place != place_after or not np.array_equal(one, other):
         return "NumPy's"
     return "Python's" if before[2] != after[2] else ""
+
+
+def other_values(tensors: Sequence[Any]) -> list[Any]:
+    """Tensors of the same dtypes and shapes with clearly other values, made of those that are there.
+
+    Numbers change their order, sign and size, and are no longer equal where they were; integers, which may be indices,
+    are all the smallest of them.
+    """
+    generator = np.random.default_rng(0)
+    made = []
+    for tensor in tensors:
+        other = tensor.detach().clone()
+        if other.dtype == paddle.bool:
+            other = paddle.logical_not(other)
+        elif paddle.is_floating_point(other) or paddle.is_complex(other):
+            uneven = generator.uniform(0.5, 1.5, tuple(other.shape)).astype("float32")
+            factor = paddle.to_tensor(uneven, place=other.place).cast(other.dtype)
+            flipped = paddle.flip(other.reshape([-1]), axis=[0]).reshape(other.shape)
+            other = (0.1 - 1.5 * flipped) * factor
+        elif other.size:
+            other = paddle.full_like(other, other.min())
+        other.stop_gradient = tensor.stop_gradient
+        made.append(other)
+    return made
 
 
 @contextmanager

@@ -70,6 +70,11 @@ def _registered(layer: Any) -> Iterator[Tensor]:
     yield from [tensor for tensor in layer._buffers.values() if tensor is not None]
 
 
+def of_paddle(layer: Any) -> bool:
+    """Whether a Layer is one of Paddle's own."""
+    return type(layer).__module__.split(".")[0] == "paddle"
+
+
 def own_attributes(layer: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that the user's code gave to a Layer."""
     pairs = layer.__dict__.items()
@@ -82,7 +87,7 @@ def _is_ours(value: Any) -> bool:
 
 def _looked_into(layer: Any, found: Reach, seen: set[int]) -> list[Any]:
     """Notes Tensors and containers in the attributes of ``layer``; returns the Layers found there."""
-    if type(layer).__module__.split(".")[0] == "paddle":
+    if of_paddle(layer):
         return []
     layers: list[Any] = []
     waiting = [(value, DEPTH) for _, value in own_attributes(layer)]

@@ -32,7 +32,7 @@ from autohybrid.runtime.switch import eager_inside, switched_off
 from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten
 
-PERMANENT = frozenset({"state", "inputs", "random", "broke"})
+PERMANENT = frozenset({"state", "effects", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
 
 _NO_AMP = paddle.base.core.AmpLevel.O0
@@ -375,7 +375,7 @@ class Region:
         graded = paddle.is_grad_enabled()
         proof = Proof(self.recipe.layer, call.structure, call.tensors)
         try:
-            with eager_inside(), proof.witness.watching():
+            with eager_inside(), proof.watching():
                 value = self._eager(variant.state.value, call.args, call.kwargs)
         except BaseException:
             self._shelf.drop(variant)

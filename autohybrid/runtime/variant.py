@@ -59,7 +59,7 @@ class Variant:
     Attributes:
         state: what it may do now.
         refusal: the code of why it is refused (``wrong``, ``failed``, ``failed_running``, ``state``,
-            ``inputs``, ``structure``), or empty.
+            ``effects``, ``inputs``, ``structure``), or empty.
         reason: the same in words.
         worst: the largest difference seen while proving.
         compared: how many answers were compared.
@@ -68,6 +68,7 @@ class Variant:
         patience: seconds that a conversion in a child may take.
         tried: whether a trial has converted just this; otherwise a child of this process does first.
         served: whether it has answered a call.
+        keeps_nothing: whether eager leaves its Layer as it is whatever the values of its inputs are; found out once.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
         straight: whether the function is traced as it stands, with guards.
         last_used: the number of the region's call that it last served.
@@ -89,6 +90,7 @@ class Variant:
         self.served = False
         self.patience = 0.0
         self.tried = False
+        self.keeps_nothing = False
         self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.busy = threading.Lock()
@@ -120,6 +122,16 @@ class Variant:
         """Remembers what the Tensors of a call that it serves look like, for :meth:`takes`."""
         self._sizes = [list(tensor.shape) for tensor in tensors]
         self._dtypes = [tensor.dtype for tensor in tensors]
+
+    @property
+    def kind(self) -> list[tuple[Any, tuple[int, ...]]]:
+        """Dtype of each Tensor of the calls it is for, and its shape, with -1 in dimensions that vary."""
+        return list(zip(self._dtypes, self.shapes, strict=True))
+
+    @property
+    def outcomes(self) -> Sequence[straight.Outcome]:
+        """What the outputs behind the answer's must be for the answer to count."""
+        return tuple(self._outcomes)
 
     @property
     def serves_threads(self) -> bool:
@@ -175,7 +187,7 @@ class Variant:
             self.arguments,
             self.shapes,
             inputs,
-            engine=recipe.engine.name,
+            engine=recipe.engine,
             options=self.options,
         )
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from autohybrid import plan
 from autohybrid.observe.profile import RootProfile
 from autohybrid.plan.reasons import hint
+from autohybrid.runtime.chain_finder import Obstacle
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
 
+MOST_OBSTACLES = 3
+"""Statements that are named of those that part a function's calls."""
+
 _REASON_OF: dict[type, str] = {Wrong: "wrong", Failed: "failed", Crashed: "crashed", TimedOut: "timed_out"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejections:
-    """Says of each candidate that became no region why."""
+    """Says of each candidate that became no region why.
+
+    Attributes:
+        ends_of_chains: what keeps the sub-Layers that a candidate calls from being one region, by its ``id``.
+    """
 
     findings: Findings
+    ends_of_chains: Mapping[int, Sequence[Obstacle]]
     regions: Sequence[Attempt]
     dropped: dict[str, str]
     options: Options
@@ -45,6 +56,10 @@ class Rejections:
                 around = (candidate.spot, *candidate.inside)
                 outer = next((converted[spot] for spot in around if spot in converted), None)
                 rows.append(self._passed_over(candidate, outer))
+                if outer is None:
+                    rows += self._between(candidate, candidates)
+            elif id(candidate) not in taken:
+                rows += self._between(candidate, candidates)
         return sorted(rows, key=lambda row: -row.share)
 
     def _failed(self, attempt: Attempt) -> plan.Rejected:
@@ -68,6 +83,22 @@ class Rejections:
             evidence=_evidence(outcome),
             reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.name else "",
         )
+
+    def _between(self, parent: Candidate, candidates: Sequence[Candidate]) -> Iterator[plan.Rejected]:
+        """What keeps the sub-Layers that a candidate calls from being one region."""
+        if self.options.dry_run or id(parent) in self.findings.passed or self._gains(parent):
+            return
+        called = [each for each in candidates if each.chain is None and parent.spot in each.called_in]
+        share = min(parent.share, sum(each.share for each in called))
+        if share < 1.0 - 1.0 / self.options.min_gain:
+            return
+        for obstacle in self.ends_of_chains.get(id(parent), ())[:MOST_OBSTACLES]:
+            row = self._row(parent, obstacle.code, obstacle.detail, place=obstacle.place)
+            yield msgspec.structs.replace(row, share=share)
+
+    def _gains(self, candidate: Candidate) -> bool:
+        best = self.findings.best_attempt(candidate)
+        return best is not None and best.proven(self.options.min_gain)
 
     def _passed_over(self, candidate: Candidate, outer: Candidate | None) -> plan.Rejected:
         if outer is not None:

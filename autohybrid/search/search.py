@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from autohybrid import engines
 from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.observe.profile import Profile, RootProfile, Spot
+from autohybrid.runtime.chain_finder import Obstacle
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import DYNAMIC
 from autohybrid.search.below import Family
@@ -103,6 +104,11 @@ class Search:
     def roots(self) -> Sequence[RootProfile]:
         """The roots that were observed."""
         return self._profile.roots
+
+    @property
+    def ends_of_chains(self) -> Mapping[int, Sequence[Obstacle]]:
+        """What keeps sub-Layers that were called in a candidate's function from being in a chain, by ``id``."""
+        return self._chains.obstacles
 
     def rank(self) -> Findings:
         """Finds the candidates and says of each whether it is worth a trial at all; tries nothing."""

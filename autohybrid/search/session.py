@@ -195,6 +195,7 @@ class Session:
         candidates = [each for each in findings.candidates if each.root is root]
         rejected = Rejections(
             findings=findings,
+            ends_of_chains=search.ends_of_chains,
             regions=proven.attempts,
             dropped=proven.dropped,
             options=self.options,

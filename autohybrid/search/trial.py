@@ -211,7 +211,7 @@ def proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
     return "the region stayed eager: " + ", ".join(region.eager_calls)
 
 
-_UNFIT = {"state": "state", "inputs": "mutates_inputs", "structure": "no_tensors"}
+_UNFIT = {"state": "state", "effects": "effects", "inputs": "mutates_inputs", "structure": "no_tensors"}
 
 
 def _refused(variant: Variant, inputs: Any) -> Outcome:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from autohybrid.store.document import FORMAT, Key, Verified
-from autohybrid.store.store import Store, Stored, default, directory
+from autohybrid.store.store import Store, Stored, check, default, directory, place
 
-__all__ = ["FORMAT", "Key", "Store", "Stored", "Verified", "default", "directory"]
+__all__ = ["FORMAT", "Key", "Store", "Stored", "Verified", "check", "default", "directory", "place"]

@@ -202,7 +202,7 @@ def default() -> Store | None:
     ``AUTOHYBRID_CACHE=off`` means none. ``$AUTOHYBRID_CACHE_SIZE`` bounds it (bytes, or with K, M, G, T). A directory
     that can't be trusted means none, with a warning.
     """
-    root = _cache()
+    root = place()
     try:
         return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", ""))) if root else None
     except SetupError as error:
@@ -212,7 +212,7 @@ def default() -> Store | None:
 
 def directory(name: str) -> Path | None:
     """A private directory in the user's cache, beside the store's entries; None where :func:`default` is None."""
-    root = _cache()
+    root = place()
     if root is None:
         return None
     try:
@@ -224,7 +224,8 @@ def directory(name: str) -> Path | None:
     return root / name
 
 
-def _cache() -> Path | None:
+def place() -> Path | None:
+    """The user's cache, which may not be there yet; None where the environment says ``off``."""
     named = os.environ.get("AUTOHYBRID_CACHE", "")
     if named.lower() == "off":
         return None
@@ -252,6 +253,20 @@ def _own(directory: Path) -> None:
         found = directory.lstat()
     except OSError as error:
         raise SetupError(f"The cache directory {directory} can't be used ({error.strerror}).", _REMEDY) from error
+    _check(directory, found)
+
+
+def check(directory: Path) -> None:
+    """Makes sure that a directory that is there is ours, and closed to others' writing.
+
+    Raises:
+        OSError: it isn't there, or can't be looked at.
+        SetupError: it can't be trusted.
+    """
+    _check(directory, directory.lstat())
+
+
+def _check(directory: Path, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise SetupError(f"The cache directory {directory} is not a directory.", _REMEDY)
     if found.st_uid != os.geteuid():

@@ -158,12 +158,12 @@ REPEATS = 4
 """Calls of a step: enough to convert, to prove, and to answer from the conversion."""
 
 
-def first_difference(program: Program, steps: Sequence[tuple[Call, Change | None]]) -> str:
+def first_difference(program: Program, steps: Sequence[tuple[Call, Change | None]], engine: str | None = None) -> str:
     """Where a region's answers differ from eager's; empty when nowhere."""
     model = Layer(program)
     model.eval()
     plain = copy.deepcopy(model)
-    autohybrid.inference(model)
+    autohybrid.inference(model, engine=engine)
     made = [model]
     try:
         for call, change in steps:

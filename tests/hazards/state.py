@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 from typing import Any
 
@@ -74,6 +75,151 @@ def _with_last(seed):
 
 row("the last answer kept on self", Remembers, [_with_last(seed) for seed in range(8)], "eager",
     why="changes its own state")  # fmt: skip
+
+
+class Measures(Linear):
+    """Keeps a number that is the same for as long as the inputs are: twice the same input doesn't show it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = 0.0
+
+    def forward(self, x):
+        self.last = float(x.sum())
+        return self.fc(x)
+
+
+class Collects(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics: dict[str, int] = {}
+
+    def forward(self, x):
+        self.statistics["largest at"] = int(x.argmax())
+        return self.fc(x)
+
+
+class NotesSizes(Linear):
+    def forward(self, x):
+        self.rows, self.columns = x.shape
+        return self.fc(x)
+
+
+_ALIKE_THEN_ANOTHER = [paddle.ones([4, 8])] * 6 + [paddle.arange(32, dtype="float32").reshape([4, 8])] * 2
+
+
+def _with(name):
+    return [lambda model, x=x: (model(x), str(getattr(model, name))) for x in _ALIKE_THEN_ANOTHER]
+
+
+row("a number computed and kept on self", Measures, _with("last"), "eager", why="keeps on its Layer")
+row("a number computed and kept in a dict", Collects, _with("statistics"), "eager", why="keeps on its Layer")
+row("sizes kept on self", NotesSizes, _with("rows"))
+
+
+_LOG: list[float] = []
+_SEEN = {"calls": 0}
+_count = 0
+
+
+def _noted(x):
+    _LOG.append(float(x.sum()))
+    return x
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def update(self, value) -> None:
+        self.total += value
+
+
+_METER = Meter()
+
+
+class Logs(Linear):
+    def forward(self, x):
+        _LOG.append(float(x.sum()))
+        return self.fc(x)
+
+
+class LogsElsewhere(Linear):
+    def forward(self, x):
+        return self.fc(_noted(x))
+
+
+class CountsOutside(Linear):
+    def forward(self, x):
+        _SEEN["calls"] += 1
+        return self.fc(x)
+
+
+class Rebinds(Linear):
+    def forward(self, x):
+        global _count
+        _count += 1
+        return self.fc(x)
+
+
+class Measured(Linear):
+    def forward(self, x):
+        _METER.update(float(x.max()))
+        return self.fc(x)
+
+
+class CountsInItsClass(Linear):
+    count = 0
+
+    def forward(self, x):
+        type(self).count += 1
+        return self.fc(x)
+
+
+class Prints(Linear):
+    def forward(self, x):
+        y = self.fc(x)
+        print("mean", float(y.mean()))
+        return y
+
+
+class LogsByLogging(Linear):
+    def forward(self, x):
+        logging.getLogger("model").warning("called with %s", x.shape)
+        return self.fc(x)
+
+
+def _changing(kind, read):
+    def step(seed, model):
+        before = read()
+        answer = model(numbers(4, 8, seed=seed))
+        return answer, read() - before
+
+    row(f"effects outside: {kind.__name__}", kind, [functools.partial(step, seed) for seed in range(8)], "eager",
+        why="more than compute")  # fmt: skip
+
+
+_changing(Logs, lambda: len(_LOG))
+_changing(LogsElsewhere, lambda: len(_LOG))
+_changing(CountsOutside, lambda: _SEEN["calls"])
+_changing(Rebinds, lambda: _count)
+_changing(Measured, lambda: _METER.total)
+_changing(CountsInItsClass, lambda: CountsInItsClass.count)
+row("effects outside: prints", Prints, calls(4, 8, times=6), "eager", why="it prints")
+row("effects outside: logs", LogsByLogging, calls(4, 8, times=6), "eager", why="it logs")
+
+
+class PrintsOnce(Linear):
+    said = False
+
+    def forward(self, x):
+        if not self.said:
+            print("first call")
+            self.said = True
+        return self.fc(x)
+
+
+row("prints at its first call only", PrintsOnce, calls(4, 8, times=6))
 
 
 class Lazy(Linear):

@@ -76,8 +76,17 @@ def _summary(plan: Plan, plan_file: str) -> Markup:
             "div", *(_tile(model) for model in plan.models if model.confirmation and model.regions), class_="tiles"
         ),
         element("div", _next(plan, plan_file), _environment(plan), class_="beside"),
+        _whole_script(plan),
         *(element("p", note, class_="note") for note in plan.notes),
     )
+
+
+def _whole_script(plan: Plan) -> Markup:
+    listed = rows.script_rows(plan)
+    if not listed:
+        return Markup()
+    said = element("p", f"{rows.script_line(plan)}.")
+    return element("section", element("h2", "The whole script"), _table(filled(columns.WHOLE, listed)), said)
 
 
 def _tile(model: Model) -> Markup:

@@ -1,0 +1,196 @@
+"""An exported Paddle program as an ONNX model, through paddle2onnx, for the engines that read such models.
+
+paddle2onnx ends the process on an operator that it doesn't know, and so does what it calls: it works in a process of
+its own, a forked child where this one can be forked. Only its compiled function is called; its Python function would
+have pip install packages while converting.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from autohybrid import device
+from autohybrid.engines.interface import Request
+from autohybrid.engines.paddle_export import STEM, conversion_lock, export
+from autohybrid.errors import ConversionError
+from autohybrid.isolation import LOG_TAIL, Died, Finished, Forked, Raised, Result, Stopped, obstacle
+
+OPSET = 17
+"""The first version of ONNX's operators that has LayerNormalization; paddle2onnx goes up from it where it must."""
+
+LARGEST = (2 << 30) - (64 << 20)
+"""Bytes of parameters that an ONNX model in one file can hold, with some room for the rest."""
+
+SECONDS = 120.0
+
+
+def lacking(*packages: str) -> str | None:
+    """In words, which of the packages isn't installed; None when all are. Nothing is imported for it."""
+    missing = [package for package in packages if find_spec(package) is None]
+    return f"{' and '.join(missing)} not installed" if missing else None
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of packages; empty for what isn't there."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
+
+
+def export_onnx(request: Request) -> Path:
+    """Traces the program and writes it as an ONNX model into the request's directory; nothing else is left there.
+
+    Raises:
+        ConversionError: the ONNX model can't be made; with what paddle2onnx said.
+    """
+    with conversion_lock:
+        export(request)
+        parameters = request.directory / f"{STEM}.pdiparams"
+        if parameters.exists() and parameters.stat().st_size > LARGEST:
+            raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
+        result = _converted_aside(request.directory)
+    model = _onnx_file(request.directory)
+    if not isinstance(result, Finished) or not model.exists():
+        raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
+    for file in request.directory.glob(f"{STEM}.*"):
+        if file != model:
+            file.unlink()
+    return model
+
+
+def _onnx_file(directory: Path) -> Path:
+    return directory / f"{STEM}.onnx"
+
+
+def _converted_aside(directory: Path) -> Result:
+    if device.on_gpu() or obstacle():
+        return _in_new_process(directory)
+    return Forked().run(lambda: _convert(directory), seconds=SECONDS, memory=device.available_memory() // 2)
+
+
+def _in_new_process(directory: Path) -> Result:
+    # The modules that this process can import, wherever they lie; none that happen to lie in the current directory.
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", __name__, str(directory)],
+            env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+            cwd=directory,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return Stopped(limit=f"{SECONDS:.0f} seconds")
+    log = (ended.stdout + ended.stderr).decode(errors="replace")[-LOG_TAIL:]
+    if ended.returncode != 0:
+        return Died(how=f"exit code {ended.returncode}", log=log)
+    return Finished(value=None, log=log)
+
+
+def _convert(directory: Path) -> None:
+    """Writes ``infer.onnx`` beside the exported program; may end the process."""
+    import paddle2onnx.paddle2onnx_cpp2py_export as paddle2onnx
+
+    from autohybrid.engines import onnx_graph
+
+    _die_plainly()
+    file = directory / f"{STEM}.json"
+    program = json.loads(file.read_text())["program"]
+    if _mend_scales(program):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "program": program}))
+    parameters = directory / f"{STEM}.pdiparams"
+    model: bytes = paddle2onnx.export(
+        str(file),
+        str(parameters) if parameters.exists() else "",
+        OPSET,
+        True,  # a later version of the operators where it needs one
+        False,  # verbose
+        True,  # check the model
+        True,  # experimental operators
+        True,  # optimise: what needs no other package
+        {},  # operators of the user's own
+        "onnxruntime",
+        "",  # calibration
+        "",  # parameters in a file of their own
+        False,  # float16
+    )
+    try:
+        mended = onnx_graph.mended(model, _ranks(program))
+    except ConversionError as error:
+        sys.exit(f"[ERROR] {error.problem}")
+    _onnx_file(directory).write_bytes(mended)
+
+
+def _die_plainly() -> None:
+    """Has an abort end the process at once, with all that was printed.
+
+    Paddle's handler of it walks the stack, which hung in forked children; buffers of compiled code would be lost.
+    """
+    for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
+        signal.signal(number, signal.SIG_DFL)
+    libc, no_buffer = ctypes.CDLL(None), 2
+    libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, no_buffer, 0)
+
+
+def _mend_scales(program: Any) -> bool:
+    """Gives interpolations their scales as float32: paddle2onnx 2.1 aborts on the float64 that Paddle 3.3 writes."""
+    scales = [
+        scale
+        for operator in _operators(program)
+        if operator["#"].endswith("_interp")
+        for attribute in operator["A"]
+        if attribute["N"] == "scale"
+        for scale in attribute["AT"]["D"]
+    ]
+    for scale in scales:
+        scale["#"] = scale["#"].replace("a_f64", "a_f32")
+    return bool(scales)
+
+
+def _ranks(program: Any) -> list[int]:
+    """The number of dimensions of each output."""
+    fetched = [operator for operator in _operators(program) if operator["#"].endswith(".fetch")]
+    return [len(operator["O"][0]["TT"]["D"][1]) for operator in fetched]
+
+
+def _operators(scope: Any) -> Iterator[dict[str, Any]]:
+    """All operators of a program in Paddle's JSON, those inside of branches and loops too."""
+    for region in scope.get("regions", ()):
+        for block in region["blocks"]:
+            for operator in block["ops"]:
+                yield operator
+                yield from _operators(operator)
+
+
+def _said(result: Result) -> str:
+    """The last error in what a conversion printed, or how it ended."""
+    ended_with = result.error if isinstance(result, Raised) else ""
+    complaints = re.findall(r"\[ERROR\]\s*(?:\[Paddle2ONNX\])?\s*(.+)", result.log + ended_with)
+    if complaints:
+        return str(complaints[-1]).strip()
+    if isinstance(result, Raised):
+        return result.error.strip().splitlines()[-1]
+    if isinstance(result, Stopped):
+        return f"stopped after {result.limit}"
+    return f"it ended with {result.how}" if isinstance(result, Died) else "it wrote nothing"
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]))

@@ -1,0 +1,377 @@
+"""OpenVINO as an engine: Paddle's export through paddle2onnx, compiled by OpenVINO.
+
+Small Tensors of known shapes are copied into and out of a request's own memory, which costs less than telling OpenVINO
+where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import paddle
+
+from autohybrid import device
+from autohybrid.engines import onnx_export, rules
+from autohybrid.engines.dimensions import PRECISION, THREADS
+from autohybrid.engines.forks import never_destroyed_in_children
+from autohybrid.engines.interface import Busy, Request
+from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
+from autohybrid.engines.pool import Pool
+from autohybrid.errors import ConversionError
+from autohybrid.structure import Tensor
+
+MOST_THREADS = 16
+"""How many threads may be in a conversion at once; the weights are shared, each has buffers of its own."""
+
+LARGEST_COPIED = 1 << 16
+"""Bytes up to which a Tensor is copied: 64 KiB take about as long as to hand over where a Tensor lies (7 us)."""
+
+_RULES = {
+    "threads": rules.count(),
+    "pinning": rules.flag(),
+    "precision": rules.Rule(
+        accepts=lambda value: value == "float32" or value in device.lower_precisions(),
+        wanted="float32, or bfloat16 where the processor computes with it",
+    ),
+    "device": rules.Rule(accepts=lambda value: type(value) is str and value in _devices(), wanted="installed"),
+}
+
+_DTYPES: dict[str, Any] = {
+    "f32": paddle.float32,
+    "f16": paddle.float16,
+    "boolean": paddle.bool,
+    "i8": paddle.int8,
+    "u8": paddle.uint8,
+    "i16": paddle.int16,
+    "i32": paddle.int32,
+    "i64": paddle.int64,
+}
+"""Paddle's dtypes by OpenVINO's names. It computes float64 as float32, and has no bfloat16 that all processors know."""
+
+
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenVinoEngine:
+    """OpenVINO around a flat Layer.
+
+    Options:
+        threads: as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Threads of its own, beside Paddle's.
+        pinning: whether its threads are bound to cores (False: Paddle's threads would be in their way).
+        precision: float32 unless told otherwise, or bfloat16 where the processor computes with it.
+        device: what computes, by OpenVINO's name for it (``CPU``).
+    """
+
+    name = "openvino"
+    dimensions = (THREADS, PRECISION)
+
+    def unavailable(self) -> str | None:
+        missing = onnx_export.lacking("openvino", "paddle2onnx")
+        if missing:
+            return f'{missing}; pip install "autohybrid[openvino]"'
+        return "it takes Tensors on a CPU only" if device.on_gpu() else None
+
+    def made_with(self) -> dict[str, str]:
+        return {**onnx_export.versions("openvino", "paddle2onnx"), "processor": device.processor()}
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        rules.check(self.name, _RULES, options)
+
+    def convert(self, request: Request) -> OpenVinoExecutable:
+        self.check_options(request.options)
+        model = onnx_export.export_onnx(request)
+        with conversion_lock:
+            compiled = _said_as_conversion_error(lambda: _compiled(model, request.options))
+            (request.directory / f"{STEM}.blob").write_bytes(compiled.export_model().getbuffer())
+        model.unlink()
+        return _opened(OpenVinoExecutable(compiled, request.directory, owned=True), request)
+
+    def open(self, directory: Path, request: Request) -> OpenVinoExecutable:
+        self.check_options(request.options)
+        content = (directory / f"{STEM}.blob").read_bytes()
+        with conversion_lock:
+            compiled = _said_as_conversion_error(
+                lambda: _core().import_model(content, _device(request.options), _settings(request.options))
+            )
+        _executors.noted(compiled, request.options)
+        return _opened(OpenVinoExecutable(compiled, directory), request)
+
+
+def _opened(executable: OpenVinoExecutable, request: Request) -> OpenVinoExecutable:
+    try:
+        # Many faults show only when it runs.
+        _said_as_conversion_error(lambda: executable.run(request.inputs))
+    except ConversionError:
+        executable.close()
+        raise
+    return executable
+
+
+def _said_as_conversion_error(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"OpenVINO can't take it: {error}", exported=True) from error
+
+
+def _openvino() -> ModuleType:
+    """The package, imported without the part that reports each import to its makers."""
+    silenced = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if silenced:
+        # OpenVINO does without it where it can't be imported.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if silenced:
+            del sys.modules["openvino_telemetry"]
+    module: ModuleType = openvino
+    return module
+
+
+@functools.cache
+def _core() -> Any:
+    return _openvino().Core()
+
+
+def _devices() -> list[str]:
+    return list(_core().available_devices)
+
+
+def _device(options: dict[str, Any]) -> str:
+    return str(options.get("device", "CPU"))
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    # Left to itself, it computes in bfloat16 where the processor can.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[options.get("precision", "float32")]}
+    if _device(options) == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = options.get("threads", device.math_threads())
+        settings["NUM_STREAMS"] = 1
+        settings["ENABLE_CPU_PINNING"] = options.get("pinning", False)
+    return settings
+
+
+class _Executors:
+    """Sees to it that no thread pool of OpenVINO's is idle while this process is forked.
+
+    OpenVINO keeps the pools of models that are gone, and gives them to the next model with the same settings. In a
+    forked child they have no threads, and a model that gets one of them waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[str, weakref.WeakSet[Any]] = {}
+        self._most: dict[str, int] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
+        self._occupied: list[Any] = []
+        os.register_at_fork(
+            before=self._occupy_all, after_in_parent=self._occupied.clear, after_in_child=self._forget_all
+        )
+
+    def noted(self, compiled: Any, options: dict[str, Any]) -> Any:
+        """Remembers that a compiled model has a pool."""
+        never_destroyed_in_children(compiled)
+        settings = _settings(options)
+        key = repr((_device(options), settings))
+        self._settings[key] = settings
+        alive = self._alive.setdefault(key, weakref.WeakSet())
+        alive.add(compiled)
+        self._most[key] = max(self._most.get(key, 0), len(alive))
+        return compiled
+
+    def _occupy_all(self) -> None:
+        """Gives each pool that may be idle to a model of its own."""
+        for key, settings in self._settings.items():
+            for _ in range(self._most[key] - len(self._alive[key])):
+                self._occupied.append(_core().compile_model(_smallest_model(), "CPU", settings))
+        never_destroyed_in_children(*self._occupied)
+
+    def _forget_all(self) -> None:
+        """In the child: all pools that there are have no threads; their models stay, so that they are never idle."""
+        self._occupied.clear()
+        self._alive.clear()
+        self._most.clear()
+        self._settings.clear()
+
+
+def _smallest_model() -> Any:
+    openvino = _openvino()
+    given = openvino.op.Parameter(openvino.Type.f32, openvino.Shape([1]))
+    return openvino.Model([openvino.opset13.relu(given)], [given])
+
+
+_executors = _Executors()
+
+
+def _compiled(file: Path, options: dict[str, Any]) -> Any:
+    model = _core().read_model(str(file))
+    unsafe = _needs_64_bits(model)
+    if unsafe:
+        raise ConversionError(f"OpenVINO computes with 32 bits what needs 64: {unsafe}", exported=True)
+    return _executors.noted(_core().compile_model(model, _device(options), _settings(options)), options)
+
+
+_ARITHMETIC = frozenset({"Add", "CumSum", "MatMul", "Multiply", "Power", "ReduceProd", "ReduceSum", "Subtract"})
+"""Operations whose results may need more bits than their operands."""
+
+_WIDE = frozenset({"i64", "u64", "u32"})
+
+
+def _needs_64_bits(model: Any) -> str:
+    """The first operation that computes float64, or integers that may grow beyond 32 bits; empty when none does.
+
+    Sizes may be computed: they are small. So may what is picked from the inputs, which are looked at in each call.
+    """
+    from_data: set[str] = set()
+    for node in model.get_ordered_ops():
+        operation, sources = node.get_type_name(), [port.get_source_output() for port in node.inputs()]
+        kinds = {port.get_element_type().get_type_name() for port in node.outputs()}
+        if "f64" in kinds:
+            return f"{operation} in float64"
+        if operation == "Parameter":
+            from_data.add(node.get_friendly_name())
+        if operation == "ShapeOf" or not any(each.get_node().get_friendly_name() in from_data for each in sources):
+            continue
+        from_data.add(node.get_friendly_name())
+        rounded = operation == "Convert" and sources[0].get_element_type().is_real()
+        if kinds & _WIDE and (operation in _ARITHMETIC or rounded):
+            return f"{operation} in {kinds.pop()}"
+    return ""
+
+
+class OpenVinoExecutable:
+    """A compiled model, and for each thread a request of it.
+
+    Args:
+        compiled: an ``openvino.CompiledModel``.
+        directory: where its file is.
+        owned: remove the directory with the executable, unless :meth:`moved` is called.
+    """
+
+    concurrent = True
+
+    def __init__(self, compiled: Any, directory: Path, *, owned: bool = False) -> None:
+        self._compiled = compiled
+        self._remove = removed_with(self, directory) if owned else None
+        self._weights = (directory / f"{STEM}.blob").stat().st_size
+        self._pool: Pool[_Caller] = Pool(self._made, limit=MOST_THREADS, making=threading.RLock())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that the compiled model holds at least."""
+        return self._weights if self._compiled is not None else 0
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return self._pool.use(lambda caller: caller.run(tensors))
+
+    def close(self) -> None:
+        self._pool.close()
+        self._compiled = None
+        if self._remove is not None:
+            self._remove()
+
+    def moved(self, directory: Path) -> None:
+        if self._remove is not None:
+            self._remove.detach()
+        self._remove = None
+
+    def _made(self) -> _Caller:
+        return _Caller(self._compiled)
+
+
+class _Port:
+    """An input or output of a compiled model.
+
+    Attributes:
+        shape: None where it varies.
+        narrowed: whether OpenVINO has fewer bits for its values.
+        copied: its bytes, where it has memory of its own in the request; else 0.
+        address: where that memory lies.
+    """
+
+    __slots__ = ("address", "copied", "dtype", "index", "narrowed", "place", "shape")
+
+    def __init__(self, port: Any, index: int, place: int = 0) -> None:
+        kind = port.element_type.get_type_name()
+        if kind not in _DTYPES:
+            raise ConversionError(f"OpenVINO doesn't compute in {kind} on every processor", exported=True)
+        self.index = index
+        self.place = place
+        self.dtype = _DTYPES[kind]
+        self.shape = None if port.partial_shape.is_dynamic else list(port.shape)
+        size = 0 if self.shape is None else math.prod(self.shape) * port.element_type.size
+        self.copied = size if size <= LARGEST_COPIED else 0
+        self.address = 0
+        self.narrowed = kind in _WIDE
+
+
+class _Caller:
+    """A request: calls a compiled model for one thread at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        openvino = _openvino()
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        # What its infer is made of; that makes an array of each output besides.
+        self._infer = super(openvino.InferRequest, self._request).infer  # type: ignore[misc]
+        self._inputs = [_Port(each, index, place_of(*each.get_names())) for index, each in enumerate(compiled.inputs)]
+        self._outputs = [_Port(each, index) for index, each in enumerate(compiled.outputs)]
+        for port in self._inputs:
+            port.address = _address(self._request.get_input_tensor(port.index)) if port.copied else 0
+        for port in self._outputs:
+            port.address = _address(self._request.get_output_tensor(port.index)) if port.copied else 0
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        for port in self._inputs:
+            tensor = tensors[port.place]
+            if port.narrowed and not _fits(tensor):
+                raise Busy("an input needs more than 32 bits")
+            if port.copied:
+                ctypes.memmove(port.address, tensor.data_ptr(), port.copied)
+            else:
+                self._request.set_input_tensor(port.index, self._shared(tensor))
+        results = [None if port.shape is None else paddle.empty(port.shape, port.dtype) for port in self._outputs]
+        for port, result in zip(self._outputs, results, strict=True):
+            if result is not None and not port.copied:
+                self._request.set_output_tensor(port.index, self._shared(result))
+        self._infer({}, True, False)
+        return [self._received(port, result) for port, result in zip(self._outputs, results, strict=True)]
+
+    def _shared(self, tensor: Tensor) -> Any:
+        """The Tensor's own memory, as OpenVINO takes it."""
+        plain = tensor if tensor.stop_gradient else tensor.detach()
+        return self._tensor(np.from_dlpack(plain), shared_memory=True)
+
+    def _received(self, port: _Port, result: Any) -> Tensor:
+        if result is None:
+            found = self._request.get_output_tensor(port.index)
+            result = paddle.empty(list(found.shape), port.dtype)
+            ctypes.memmove(result.data_ptr(), _address(found), found.byte_size)
+        elif port.copied:
+            ctypes.memmove(result.data_ptr(), port.address, port.copied)
+        return result
+
+
+def _fits(tensor: Tensor) -> bool:
+    values = np.from_dlpack(tensor)
+    return values.size == 0 or bool(values.min() >= -_LARGEST_INT32 and values.max() <= _LARGEST_INT32)
+
+
+_LARGEST_INT32 = (1 << 31) - 1
+
+
+def _address(tensor: Any) -> int:
+    return int(tensor.data.ctypes.data)

@@ -1,0 +1,211 @@
+"""Compares autohybrid with what a user would do instead: every row measured in one run, sample by sample in turn.
+
+Each row has its own process with its own model; all of a workload's processes are alive at once and only one of them
+works at a time. Rows get the same threads and the same inputs, Paddle Tensors in and out. A number is given only where
+the answers to two inputs agree with eager's (1e-3 of each element or 1e-4 of the largest).
+
+Usage: python tools/compare [--only WORKLOAD ...] [--rows ROW ...] [--threads N ...] [--rounds N] [--seconds S]
+                            [-o FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rows import ROWS
+from workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+PREPARING = 400.0
+"""Seconds after which a row is given up: it hangs, or takes longer to convert than anybody would wait."""
+
+
+class Process:
+    """A worker, and what became of it: ``problem`` says why it has no numbers, or is empty."""
+
+    def __init__(self, workload: str, row: str, threads: int, scratch: Path) -> None:
+        self.row, self.threads = row, threads
+        self.problem = ""
+        self.samples: list[float] = []
+        self.prepared: dict[str, Any] = {}
+        self._answers = scratch / f"{abs(hash((row, threads)))}.npz"
+        self._log = (scratch / f"{abs(hash((row, threads)))}.log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), workload, row, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "AUTOHYBRID_CACHE": str(scratch / "cache")},
+        )
+
+    def prepare(self) -> None:
+        self.prepared = self._asked("prepare", PREPARING)
+
+    def answers(self) -> list[Any]:
+        self._asked(f"answers {self._answers}", 60.0)
+        if self.problem:
+            return []
+        with np.load(self._answers) as found:
+            return [found[name] for name in found.files]
+
+    def sample(self, seconds: float) -> None:
+        answer = self._asked(f"sample {seconds}", 60.0)
+        if answer:
+            self.samples.append(answer["seconds"])
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _asked(self, word: str, patience: float) -> dict[str, Any]:
+        if self.problem:
+            return {}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = ""
+        try:
+            self._process.stdin.write(word + "\n")
+            self._process.stdin.flush()
+            if select.select([self._process.stdout], [], [], patience)[0]:
+                line = self._process.stdout.readline()
+            else:
+                self.problem = f"can't: not done after {patience:.0f} s"
+        except BrokenPipeError:
+            pass
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            self.problem = f"can't: {answer['error']}" if "error" in answer else ""
+            return {} if self.problem else answer
+        self.problem = self.problem or f"can't: the process ended with {self._ending()}"
+        self.close()
+        return {}
+
+    def _ending(self) -> str:
+        code = self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def difference(expected: list[Any], got: list[Any]) -> str:
+    """In words, how answers differ; empty where they agree."""
+    if len(expected) != len(got):
+        return f"{len(got)} Tensors instead of {len(expected)}"
+    for one, other in zip(expected, got, strict=True):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return f"{other.dtype} {list(other.shape)} instead of {one.dtype} {list(one.shape)}"
+        scale = float(np.abs(one).max(initial=0))
+        if not np.allclose(one, other, rtol=1e-3, atol=1e-4 * scale):
+            return f"differs by {float(np.abs(one - other).max()):.2g} of {scale:.2g}"
+    return ""
+
+
+def compared(workload: str, rows: list[str], threads: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """All rows of one workload, eager with one thread first."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        wanted = [("eager", 1), *((row, count) for count in threads for row in rows if (row, count) != ("eager", 1))]
+        processes = []
+        for row, count in wanted:
+            print(f"  {row}, {count} threads", end="", file=sys.stderr, flush=True)
+            processes.append(Process(workload, row, count, Path(directory)))
+            processes[-1].prepare()
+            print(f"  {processes[-1].problem or 'prepared'}", file=sys.stderr, flush=True)
+        expected = processes[0].answers()
+        for each in processes[1:]:
+            found = difference(expected, each.answers()) if not each.problem else ""
+            each.problem = each.problem or (f"wrong: {found}" if found else "")
+        for _ in range(rounds):
+            for each in processes:
+                each.sample(seconds)
+        for each in processes:
+            each.close()
+        return [
+            {
+                "row": each.row,
+                "threads": each.threads,
+                "problem": each.problem,
+                "samples": each.samples,
+                "prepared": each.prepared,
+            }
+            for each in processes
+        ]
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """One line a row and thread count: the speed relative to eager with one thread, by medians."""
+    lines, notes = [], []
+    names = list(results)
+    width = max([len("encoder 12x384"), *map(len, names)])
+    lines.append(f"{'':<30}" + "".join(f"{name:>{width + 2}}" for name in names))
+    base = {
+        name: statistics.median(rows[0]["samples"]) if rows[0]["samples"] else 0.0 for name, rows in results.items()
+    }
+    lines.append(f"{'eager, 1 thread, ms':<30}" + "".join(f"{base[name] * 1e3:>{width + 2}.2f}" for name in names))
+    for index, row in enumerate(results[names[0]]):
+        label = f"{row['row']}, {row['threads']}"
+        cells = []
+        for name in names:
+            found = results[name][index]
+            if found["samples"] and base[name]:
+                cells.append(f"{base[name] / statistics.median(found['samples']):.2f}")
+            else:
+                cells.append(found["problem"].partition(":")[0] or "-")
+                notes.append(f"{name}, {label}: {found['problem']}")
+        lines.append(f"{label:<30}" + "".join(f"{cell:>{width + 2}}" for cell in cells))
+    return "\n".join([*lines, "", *notes])
+
+
+def environment() -> dict[str, Any]:
+    versions = {}
+    for package in ("paddlepaddle", "onnxruntime", "openvino", "paddle2onnx", "autohybrid"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "python": platform.python_version(),
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg(),
+        "versions": versions,
+    }
+
+
+def main() -> None:
+    """Measures what was asked for, prints the table, writes the JSON."""
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), metavar="WORKLOAD")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.2, help="for each sample")
+    parser.add_argument("-o", "--output", type=Path, default=Path("compare.json"))
+    options = parser.parse_args()
+    results: dict[str, list[dict[str, Any]]] = {}
+    before = environment()
+    for name in options.only:
+        print(name, file=sys.stderr, flush=True)
+        results[name] = compared(name, options.rows, options.threads, options.rounds, options.seconds)
+        # After each workload, so that a later failure loses nothing.
+        content = {"environment": before, "load_after": os.getloadavg(), "results": results}
+        options.output.write_text(json.dumps(content, indent=1))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
