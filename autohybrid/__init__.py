@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autohybrid import cache
     from autohybrid.decorator import inference
     from autohybrid.exports.code import export
     from autohybrid.exports.static import export_static
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "applied",
     "apply",
+    "cache",
     "diff",
     "eager",
     "env",
@@ -74,6 +76,8 @@ _WITHOUT_PADDLE = ("autohybrid.exports.code", "autohybrid.inventory", "autohybri
 
 
 def __getattr__(name: str) -> Any:
+    if name == "cache":
+        return import_module("autohybrid.cache")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'autohybrid' has no attribute {name!r}")

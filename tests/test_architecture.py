@@ -23,7 +23,7 @@ LAYERS = (
     ("engines", "report", "roots"),
     ("observe", "runtime"),
     ("search", "decorator", "exports"),
-    ("notebook", "inventory"),
+    ("notebook", "inventory", "cache"),
     ("cli",),
 )
 """From the bottom to the top. A part may import what lies below it, and itself."""
@@ -65,9 +65,11 @@ OWNERS = {
 
 PADDLE_FREE = [
     "autohybrid",
+    "autohybrid.cache",
     "autohybrid.cli",
     "autohybrid.cli.worker",
     "autohybrid.cli.report",
+    "autohybrid.cli.cache",
     "autohybrid.cli.export",
     "autohybrid.exports.code",
     "autohybrid.cli.diff",

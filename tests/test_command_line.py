@@ -33,10 +33,12 @@ def _dry(*words: str) -> list[str]:
     return [*AUTOHYBRID, "profile", "--dry-run", "--report", "report.txt", *words]
 
 
-@pytest.mark.parametrize("command", ["", *_COMMANDS])
+@pytest.mark.parametrize(
+    "command", ["", *_COMMANDS, *(f"cache {each}" for each in ("list", "verify", "clear", "warm"))]
+)
 def test_the_help_text_is_as_it_was_agreed(command: str, here: Path) -> None:
-    found = autohybrid(*([command] if command else []), "--help", cwd=here)
-    snapshot = SNAPSHOTS / f"help{'-' if command else ''}{command}.txt"
+    found = autohybrid(*command.split(), "--help", cwd=here)
+    snapshot = SNAPSHOTS / f"{'-'.join(['help', *command.split()])}.txt"
     assert found.code == 0
     assert found.out == snapshot.read_text(), f"if this is wanted, write it to {snapshot.name}"
 

@@ -14,6 +14,7 @@ _COMMANDS = {
     "profile": "find, try, choose and confirm what is worth converting in a script",
     "run": "run a script with a plan applied",
     "report": "show a plan",
+    "cache": "list, verify, clear or fill the store of conversions",
     "diff": "show what changed from one plan to another",
     "export": "a plan as plain code or static models, to run without autohybrid",
     "env": "show what a bug report needs to know of this machine",

@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     that its output isn't wanted.
     """
 
-    action: Literal["profile", "run", "export"]
+    action: Literal["profile", "run", "export", "warm"]
     target: str
     arguments: list[str]
     is_module: bool
@@ -29,6 +29,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rerun: bool = False
     repeated: bool = False
     show_progress: bool = False
+
+
+class Warmed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of filling the store for a region: whether it is there now, and in words."""
+
+    region: str
+    engine: str
+    stored: bool
+    told: str
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     obstacle: str = ""
     error: str = ""
     error_code: int = 0
+    warmed: list[Warmed] = []
 
 
 JOB, OUTCOME, PLAN, JOURNAL, REPRODUCTIONS = "job.json", "outcome.json", "plan.json", "journal.jsonl", "reproductions"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from autohybrid import plan
-from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, STATIC_MODELS, Job, Outcome
+from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, STATIC_MODELS, Job, Outcome, Warmed
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
 
@@ -125,6 +125,21 @@ def _run(job: Job, directory: Path) -> Outcome:
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
 
 
+def _warm(job: Job, directory: Path) -> Outcome:
+    from autohybrid.observe import script
+    from autohybrid.runtime.warmer import Warmer
+
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Warmer(plan.load(job.plan)) as warmer:
+        ending = script.run(command)
+    warmed = [
+        Warmed(region=each.region, engine=each.engine, stored=each.stored, told=each.told) for each in warmer.warmed()
+    ]
+    return Outcome(
+        script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted, warmed=warmed
+    )
+
+
 def _export(job: Job, directory: Path) -> Outcome:
     from autohybrid.exports.static import export_static
     from autohybrid.observe import script
@@ -150,7 +165,7 @@ def _export(job: Job, directory: Path) -> Outcome:
     return outcome
 
 
-_ACTIONS = {"profile": _profile, "run": _run, "export": _export}
+_ACTIONS = {"profile": _profile, "run": _run, "export": _export, "warm": _warm}
 
 
 def _shown_progress(line: str) -> None:

@@ -18,13 +18,17 @@ class Applier:
 
     A root that the plan doesn't know stays as it is.
 
+    Args:
+        after_call: is called after each call of a root.
+
     Raises:
         PlanError, SetupError: the plan asks for an engine that can't be had here; told before anything is called.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, after_call: Callable[[], None] = lambda: None) -> None:
         attach.check_engines(plan)
         self._plan = plan
+        self._after_call = after_call
         self._seen: dict[int, Any] = {}
         self._unknown: dict[str, str] = {}
         methods = {name for model in plan.models for name in model.functions if name != FORWARD}
@@ -43,8 +47,10 @@ class Applier:
         if id(layer) not in self._seen:
             self._apply(layer)
             if function != FORWARD and function in layer.__dict__:
-                return layer.__dict__[function](*inputs, **kwargs)
-        return original(layer, *inputs, **kwargs)
+                original = _of_instance(function)
+        answer = original(layer, *inputs, **kwargs)
+        self._after_call()
+        return answer
 
     def _apply(self, layer: Any) -> None:
         self._seen[id(layer)] = layer
@@ -54,6 +60,11 @@ class Applier:
             attach.apply(layer, self._plan)
         except PlanError as error:
             self._unknown[type(layer).__qualname__] = str(error)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The roots that were called, in the order of their first calls."""
+        return list(self._seen.values())
 
     @property
     def models(self) -> list[Any]:
@@ -72,3 +83,7 @@ class Applier:
         if not any(attach.regions_of(layer) for layer in self._seen.values()):
             lines += [f"{name}: {why}" for name, why in self._unknown.items()]
         return "\n".join(lines)
+
+
+def _of_instance(name: str) -> Callable[..., Any]:
+    return lambda layer, *args, **kwargs: layer.__dict__[name](*args, **kwargs)

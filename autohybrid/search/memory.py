@@ -25,7 +25,6 @@ from autohybrid.search.options import Options
 from autohybrid.structure import describe, dtype_name
 
 FORMAT = 1
-FOLDER = "journals"
 MOST_FILES = 64
 LONGEST_UNUSED = 30 * 86400.0
 """Seconds after which a file that no search has opened is removed."""
@@ -38,7 +37,7 @@ def place(profile: Profile, options: Options, environment: Environment) -> Path 
 
     None where the user has no cache, or the source of a forward can't be read: then nobody knows whether it changed.
     """
-    folder = store.directory(FOLDER)
+    folder = store.directory(store.JOURNALS)
     if folder is None or not all(_is_readable(root) for root in profile.roots):
         return None
     found = folder / f"{identity(profile, options, environment)}.jsonl"

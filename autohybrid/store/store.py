@@ -30,7 +30,7 @@ PATIENCE = 120.0
 """Seconds to wait for another process that is making the same entry, before making one without it."""
 
 _POLL = 0.05
-_STALE = 3600.0
+STALE = 3600.0
 """Seconds after which a half-made entry is taken for left behind."""
 
 _UNREADABLE = (OSError, ValueError, msgspec.MsgspecError)
@@ -185,14 +185,13 @@ class Store:
                     found.append((used, size, directory))
             for left in region.glob(".*-*"):
                 with contextlib.suppress(OSError):
-                    if time.time() - left.stat().st_mtime > _STALE:
+                    if time.time() - left.stat().st_mtime > STALE:
                         shutil.rmtree(left, ignore_errors=True)
         total = sum(size for _, size, _ in found)
         for _, size, directory in sorted(found):
             if total <= self.limit:
                 return
-            if _unused(directory):
-                _discard(directory)
+            if discard_unused(directory):
                 total -= size
 
 
@@ -293,6 +292,14 @@ def _locked(path: Path) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def discard_unused(directory: Path) -> bool:
+    """Removes an entry that no process has open; False when one has, or it can't be removed."""
+    if not _unused(directory):
+        return False
+    _discard(directory)
+    return not directory.exists()
 
 
 def _unused(directory: Path) -> bool:
