@@ -56,6 +56,11 @@ def autohybrid(*words: str | Path, cwd: Path, stdin: str = "", seconds: float = 
     return run([*AUTOHYBRID, *words], cwd, stdin, seconds)
 
 
+def run_plainly(script: Path, cwd: Path, seconds: float = 240.0) -> Run:
+    """Runs a script as its user would without us."""
+    return run([sys.executable, script], cwd, seconds=seconds)
+
+
 def run_in_terminal(command: Sequence[str | Path], cwd: Path) -> bytes:
     """What a command writes to a terminal that is its stdin and stdout, byte for byte."""
     controller, terminal = pty.openpty()

@@ -162,6 +162,10 @@ EQUALITIES = st.builds(
 )
 SAMPLE_LISTS = st.lists(SECONDS, max_size=4)
 SAMPLES_MADE = st.builds(plan.Samples, eager=SAMPLE_LISTS, hybrid=SAMPLE_LISTS)
+PAIRS_OF_SECONDS = st.lists(st.tuples(st.floats(0.1, 1e3), st.floats(0.1, 1e3)), min_size=1, max_size=4)
+WHOLE_SCRIPTS = PAIRS_OF_SECONDS.map(
+    lambda pairs: plan.Samples(eager=[pair[0] for pair in pairs], hybrid=[pair[1] for pair in pairs])
+)
 PATHS = st.sampled_from(["", "a", "a.b", "blocks.0"])
 REGIONS = st.builds(
     plan.Region,
@@ -271,5 +275,5 @@ PLANS = st.builds(
     search_seconds=SECONDS,
     complete=st.booleans(),
     notes=st.lists(TEXTS, max_size=2),
-    whole_script=st.none() | SAMPLES_MADE,
+    whole_script=st.none() | WHOLE_SCRIPTS,
 )

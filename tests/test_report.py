@@ -177,8 +177,6 @@ def _has_samples(made: plan.Plan) -> bool:
             series += model.confirmation.processes
         if model.eager_threads is not None:
             series.append(model.eager_threads.samples)
-    if made.whole_script is not None:
-        series.append(made.whole_script)
     return all(
         each.eager and len(each.eager) == len(each.hybrid) and min(each.eager + each.hybrid) > 1e-9 for each in series
     )

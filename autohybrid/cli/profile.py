@@ -85,7 +85,7 @@ MOST_RESTARTS = 50
 @click.option(
     "--rerun",
     is_flag=True,
-    help="The script may be run again: after a crash where trials can't be isolated, and as a whole whatever it wrote.",
+    help="Without isolation (GPU, threads), try in the script's process; run it again after a crash.",
 )
 @script_arguments
 def command(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,10 +19,12 @@ NOTABLE = 0.1
 """A share of the script's time outside its roots from which the whole script is worth measuring."""
 
 FEWEST_PAIRS = 3
-MOST_PAIRS = 60
+"""Pairs without which nothing is told."""
+
+MOST_PAIRS = 30
 
 
-class Unlike(Exception):
+class _Unlike(Exception):
     """A run of the script didn't end as the first one did, or in its time."""
 
 
@@ -51,11 +52,11 @@ def confirmed(made: plan.Plan, job: jobs.Job, obstacle: str, plan_file: Path) ->
     if refusal:
         return _noted(made, f"The whole script was not measured: {refusal}. It is run again with --rerun.")
     seconds = made.settings.budget_seconds - made.search_seconds
-    runs = Runs(job=job, plan_file=plan_file, ends=time.monotonic() + seconds, min_gain=made.settings.min_gain)
+    runs = _Runs(job=job, plan_file=plan_file, ends=time.monotonic() + seconds)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         samples = runs.in_turn()
-    except (Unlike, subprocess.TimeoutExpired) as error:
+    except (_Unlike, subprocess.TimeoutExpired) as error:
         told = "the budget was used up" if isinstance(error, subprocess.TimeoutExpired) else str(error)
         return _noted(made, f"The whole script was not measured: {told}.")
     except KeyboardInterrupt:
@@ -69,78 +70,55 @@ def _noted(made: plan.Plan, note: str) -> plan.Plan:
     return msgspec.structs.replace(made, notes=[*made.notes, note])
 
 
-@dataclass(slots=True, kw_only=True)
-class Runs:
-    """Runs of a script, its output discarded, until a moment of the monotonic clock.
-
-    Args:
-        job: the script.
-        plan_file: the plan that it is run with.
-        ends: that moment.
-        min_gain: the speedup against which there is a verdict.
-        cold: empties the store of conversions before each run with the plan.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """Runs of a script, its output discarded, until a moment of the monotonic clock."""
 
     job: jobs.Job
     plan_file: Path
     ends: float
-    min_gain: float
-    cold: bool = False
-    _code: int | None = field(default=None, init=False)
 
     def in_turn(self) -> plan.Samples:
-        """Wall-clock seconds of whole processes; the first pair fills caches and isn't counted.
-
-        Goes on until there is a verdict, or the time is used up: a pair that isn't finished by then doesn't count.
+        """Wall-clock seconds of whole processes, until a verdict; the first pair fills caches and isn't counted.
 
         Raises:
             subprocess.TimeoutExpired: the time isn't enough for ``FEWEST_PAIRS``.
-            Unlike: a run ended with another exit code than the first.
+            _Unlike: a run ended with another exit code than the first.
         """
-        samples = plan.Samples(eager=[], hybrid=[])
-        pair = sum(self._pair(eager_first=True))
+        eager: list[float] = []
+        hybrid: list[float] = []
+        code, first = self._run(applied=False)
+        again, other = self._run(applied=True, code=code)
+        pair = first + other
         if time.monotonic() + FEWEST_PAIRS * pair > self.ends:
             raise subprocess.TimeoutExpired("the script", pair)
-        while len(samples.eager) < MOST_PAIRS and time.monotonic() + pair < self.ends:
-            try:
-                eager, hybrid = self._pair(eager_first=len(samples.eager) % 2 == 0)
-            except subprocess.TimeoutExpired:
+        samples = plan.Samples(eager=eager, hybrid=hybrid)
+        while len(eager) < MOST_PAIRS and (len(eager) < FEWEST_PAIRS or time.monotonic() + pair < self.ends):
+            for applied in (False, True) if len(eager) % 2 == 0 else (True, False):
+                _, seconds = self._run(applied=applied, code=again)
+                (hybrid if applied else eager).append(seconds)
+            if samples.comparison().verdict(1.0) in ("faster", "slower"):
                 break
-            samples.eager.append(eager)
-            samples.hybrid.append(hybrid)
-            if samples.comparison().verdict(self.min_gain) != "inconclusive":
-                break
-        if len(samples.eager) < FEWEST_PAIRS:
-            raise subprocess.TimeoutExpired("the script", pair)
         return samples
 
-    def _pair(self, *, eager_first: bool) -> tuple[float, float]:
-        """Seconds plain, and with the plan."""
-        if eager_first:
-            return self._run(applied=False), self._run(applied=True)
-        hybrid = self._run(applied=True)
-        return self._run(applied=False), hybrid
-
-    def _run(self, *, applied: bool) -> float:
+    def _run(self, *, applied: bool, code: int | None = None) -> tuple[int, float]:
+        """The exit code, which must be ``code`` if that is given, and the seconds of one run."""
         with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
             command = self._hybrid(Path(name)) if applied else self._plain()
-            environment = {**os.environ, "AUTOHYBRID_CACHE": f"{name}/cache"} if self.cold else None
             started = time.monotonic()
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=environment,
                 timeout=max(0.1, self.ends - started),
                 check=False,
             )
             seconds = time.monotonic() - started
-        if self._code is not None and done.returncode != self._code:
+        if code is not None and done.returncode != code:
             how = "with the plan" if applied else "run again"
-            raise Unlike(f"{how} it ended with exit code {done.returncode}, not {self._code}")
-        self._code = done.returncode
-        return seconds
+            raise _Unlike(f"{how} it ended with exit code {done.returncode}, not {code}")
+        return done.returncode, seconds
 
     def _plain(self) -> list[str]:
         module = ["-m"] if self.job.is_module else []

@@ -263,7 +263,7 @@ class Plan(Document, frozen=True):
     """A whole plan, as in ``plan.json``.
 
     ``whole_script`` are wall-clock seconds of whole processes, conversion included: the script plain, and with the
-    plan. None where the script may not be run again, or does little outside its roots.
+    plan.
     """
 
     schema_version: int

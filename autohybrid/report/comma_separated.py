@@ -11,17 +11,11 @@ from autohybrid.report.columns import filled
 
 
 def render(plan: Plan) -> str:
-    """One line for each region and each rejection that the other reports list, under a header; RFC 4180.
-
-    The whole script, where it was measured, is the last line, with no model.
-    """
+    """One line for each region and each rejection that the other reports list, under a header; RFC 4180."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(["model", *(column.key for column in columns.ATTEMPT)])
     for model in plan.models:
         for values in filled(columns.ATTEMPT, rows.attempt_rows(model)).values:
             writer.writerow([model.id, *("" if value is None else value for value in values)])
-    for row in rows.script_attempts(plan):
-        values = filled(columns.ATTEMPT, [row]).values[0]
-        writer.writerow(["", *("" if value is None else value for value in values)])
     return written.getvalue().removesuffix("\r\n")

@@ -17,7 +17,11 @@ from autohybrid.stats import Comparison
 def render(plan: Plan) -> str:
     """One JSON object; ``derived`` stands beside the samples that its numbers come from."""
     content = msgspec.to_builtins(plan)
-    content["derived"] = {"headline": rows.headline(plan), "recommends_change": plan.recommends_change}
+    content["derived"] = {
+        "headline": rows.headline(plan),
+        "script": rows.script_sentence(plan),
+        "recommends_change": plan.recommends_change,
+    }
     for model, shown in zip(plan.models, content["models"], strict=True):
         for region, shown_region in zip(model.regions, shown["regions"], strict=True):
             row = rows.region_row(region)
@@ -30,9 +34,9 @@ def render(plan: Plan) -> str:
         if model.confirmation is not None:
             found = model.confirmation
             shown["confirmation"]["derived"] = {**_comparison(found.comparison()), "verdict": found.verdict()}
-    script = rows.script_rows(plan)
-    if script and script[-1].comparison is not None:
-        content["whole_script"]["derived"] = {**_comparison(script[-1].comparison), "verdict": script[-1].verdict}
+    if plan.whole_script is not None:
+        compared = plan.whole_script.comparison()
+        content["whole_script"]["derived"] = {**_comparison(compared), "verdict": compared.verdict(1.0)}
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 

@@ -17,12 +17,11 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
     Args:
         plan_file: what the commands that it suggests call the plan.
     """
-    parts = ["# autohybrid", escaped(rows.headline(plan))]
+    parts = ["# autohybrid", escaped(rows.headline(plan)), escaped(rows.script_sentence(plan))]
     for model in plan.models:
         parts += _model(model)
     script = rows.script_rows(plan)
-    if script:
-        parts += [filled_table(columns.WHOLE, script), rows.script_line(plan) + "."]
+    parts.append(filled_table(columns.WHOLE, script) if script else "")
     parts += [_steps(plan, plan_file), escaped(rows.measured_where(plan)), *map(escaped, plan.notes)]
     return "\n\n".join(part for part in parts if part)
 

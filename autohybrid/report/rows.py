@@ -105,25 +105,52 @@ def whole_rows(model: Model) -> list[WholeRow]:
 def script_rows(plan: Plan) -> list[WholeRow]:
     """The whole script's rows, seconds of a whole process. None where it wasn't measured."""
     found = plan.whole_script
-    if found is None or not found.eager:
+    if found is None:
         return []
-    compared = found.comparison()
-    hybrid = WholeRow(
-        name="script, hybrid",
-        seconds=median(found.hybrid),
-        comparison=compared,
-        verdict=compared.verdict(plan.settings.min_gain),
-    )
-    return [WholeRow(name="script, eager", seconds=median(found.eager), comparison=None), hybrid]
+    return [
+        WholeRow(name="script, eager", seconds=median(found.eager), comparison=None),
+        WholeRow(
+            name="script, hybrid",
+            seconds=median(found.hybrid),
+            comparison=found.comparison(),
+            verdict=found.comparison().verdict(1.0),
+        ),
+    ]
 
 
-def script_line(plan: Plan) -> str:
-    """``slower: 12 pairs of whole processes, conversions from the store included``, or nothing."""
-    listed = script_rows(plan)
-    if not listed or listed[-1].comparison is None:
+def script_sentence(plan: Plan) -> str:
+    """What the plan does for such a run of the script, conversion included; empty where it changes nothing."""
+    return " ".join(part for part in (_whole_script(plan), *map(_break_even, plan.models)) if part)
+
+
+def _whole_script(plan: Plan) -> str:
+    if plan.whole_script is None:
         return ""
-    pairs = counted(listed[-1].comparison.pairs, "pair")
-    return f"{listed[-1].verdict}: {pairs} of whole processes, conversions found in the store"
+    found = plan.whole_script.comparison()
+    verdict = found.verdict(1.0)
+    if verdict == "faster":
+        return (
+            f"The whole script is {found.speedup:.2f}x as fast with it, conversion included "
+            f"(at least {found.low:.2f}x, {found.confidence:.0%} confidence)."
+        )
+    if verdict == "slower":
+        return f"The whole script is slower with it: {found.speedup:.2f}x, conversion included."
+    return (
+        f"The whole script was {found.speedup:.2f}x as fast with it, conversion included, in "
+        f"{counted(found.pairs, 'pair')} of runs: not enough to be sure."
+    )
+
+
+def _break_even(model: Model) -> str:
+    """After how many calls of the root the conversions have paid, and how many there were."""
+    pays = pays_after(model) if model.regions else None
+    if pays is None:
+        return ""
+    more = "only " if model.calls < pays else ""
+    return (
+        f"Converting takes {_conversion_seconds(model):.2g} s, which pays after {counted(pays, 'call')} of {model.id}; "
+        f"this script makes {more}{model.calls}."
+    )
 
 
 def threads_note(model: Model) -> str:
@@ -170,7 +197,7 @@ def headline(plan: Plan) -> str:
         return "Ranked only: nothing was converted."
     if not plan.recommends_change:
         return f"No change recommended: no gain could be proven in {counted(plan.trials, 'trial')}."
-    return " ".join([*(_model_sentence(model) for model in plan.models if model.regions), *_script_sentence(plan)])
+    return " ".join(_model_sentence(model) for model in plan.models if model.regions)
 
 
 def _model_sentence(model: Model) -> str:
@@ -181,21 +208,6 @@ def _model_sentence(model: Model) -> str:
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
         f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
     )
-
-
-def _script_sentence(plan: Plan) -> list[str]:
-    """Where the whole script isn't proven faster, what it takes for the plan to pay."""
-    listed = script_rows(plan)
-    if not listed or listed[-1].comparison is None or listed[-1].verdict == "faster":
-        return []
-    said = {"slower": "is slower", "same": "takes the same time"}.get(listed[-1].verdict or "", "isn't proven faster")
-    pays = [
-        f"{model.id} pays after {counted(calls, 'call') if (calls := pays_after(model)) else 'no number of calls'}; "
-        f"this script makes {model.calls}"
-        for model in plan.models
-        if model.regions
-    ]
-    return [f"This script as a whole {said} ({listed[-1].comparison.speedup:.2f}x): {', '.join(pays)}."]
 
 
 def _threads_alone(model: Model) -> str:
@@ -310,28 +322,6 @@ def attempt_rows(model: Model) -> list[AttemptRow]:
     ]
 
 
-def script_attempts(plan: Plan) -> list[AttemptRow]:
-    """The whole script as a row of that kind, where it was measured."""
-    listed = script_rows(plan)
-    if not listed:
-        return []
-    eager, hybrid = listed
-    whole = AttemptRow(
-        name="(whole script)",
-        class_name="",
-        kind="script",
-        engine="",
-        options={},
-        outcome=hybrid.verdict or "",
-        share=1.0,
-        eager=eager.seconds,
-        hybrid=hybrid.seconds,
-        comparison=hybrid.comparison,
-        detail=script_line(plan),
-    )
-    return [whole]
-
-
 def _kept(region: Region, row: RegionRow) -> AttemptRow:
     return AttemptRow(
         name=region.name,
@@ -375,8 +365,11 @@ def pays_after(model: Model) -> int | None:
         return None
     eager, *_, hybrid = whole_rows(model)
     gain = eager.seconds - hybrid.seconds
-    cost = sum(row.conversion * row.regions for row in region_rows(model))
-    return int(cost / gain) + 1 if gain > 0.0 else None
+    return int(_conversion_seconds(model) / gain) + 1 if gain > 0.0 else None
+
+
+def _conversion_seconds(model: Model) -> float:
+    return sum(row.conversion * row.regions for row in region_rows(model))
 
 
 _COUNTED_WORDS = {

@@ -45,10 +45,11 @@ class _Report:
 
     def of(self, plan: Plan, plan_file: str | None) -> str:
         verdict = GREEN if plan.recommends_change else BOLD
-        parts = [self._painted(self._wrapped(rows.headline(plan)), verdict)]
+        parts = [self._painted(self._wrapped(rows.headline(plan)), verdict), self._wrapped(rows.script_sentence(plan))]
         for model in plan.models:
             parts += self._model(model, ranked=rows.is_dry_run(plan) or not model.regions)
-        parts.append(self._script(plan))
+        script = rows.script_rows(plan)
+        parts.append(self._table(columns.WHOLE, script) if script else "")
         parts += [self._next(plan, plan_file), self._wrapped(rows.measured_where(plan))]
         parts += [self._wrapped(note) for note in plan.notes]
         return "\n\n".join(part for part in parts if part)
@@ -102,12 +103,6 @@ class _Report:
         table = self._table(columns.WHOLE, rows.whole_rows(model))
         notes = [self._wrapped(note) for note in (rows.verdict_line(model.confirmation), rows.threads_note(model))]
         return "\n".join([table, *(self._painted(note, FAINT) for note in notes if note)])
-
-    def _script(self, plan: Plan) -> str:
-        listed = rows.script_rows(plan)
-        if not listed:
-            return ""
-        return f"{self._table(columns.WHOLE, listed)}\n{self._painted(self._wrapped(rows.script_line(plan)), FAINT)}"
 
     def _rejected(self, model: Model) -> str:
         """A line for each row, below it what doesn't fit in columns: what was seen, what to do."""

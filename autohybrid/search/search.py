@@ -31,7 +31,8 @@ OPTIMISM = 1.2
 """How many times the gain of a converted parent its parts are credited with before they have been tried."""
 
 WORTH_DESCENDING = 0.06
-"""Parts of a converted parent are tried only if they could together save this share of the time more than it does."""
+"""Parts of a converted parent are tried only if they could together save this share of the time more than it does (of a
+chain: this share of what is left of the time)."""
 
 LONGEST_SHARE_OF_BUDGET = 0.45
 """Of the budget that is left, what a single trial may take."""
@@ -218,8 +219,10 @@ class Search:
         if best is None or not best.proven(self._options.min_gain) or not self.choice.fits(best):
             return 1.0
         hoped = sum(each.share for each in below) * (1.0 - 1.0 / (OPTIMISM * best.speedup))
-        surplus = hoped - candidate.share * (1.0 - 1.0 / best.speedup)
-        return surplus if surplus > WORTH_DESCENDING else 0.0
+        saved = candidate.share * (1.0 - 1.0 / best.speedup)
+        # A chain is our own cut through a forward: another cut may well be better, so it is held to what would be left.
+        whole = 1.0 - saved if candidate.chain is not None else 1.0
+        return hoped - saved if hoped - saved > WORTH_DESCENDING * whole else 0.0
 
     def consider(self, candidate: Candidate) -> None:
         """Tries one candidate with what may help, and notes what came of it."""

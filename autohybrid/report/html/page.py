@@ -34,7 +34,7 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
         style=style,
         script=script,
         summary=_summary(plan, plan_file),
-        models=joined(*(_model(number, model) for number, model in enumerate(plan.models))),
+        models=joined(*(_model(number, model) for number, model in enumerate(plan.models)), _whole_script(plan)),
         data=json_script(page_data(plan)),
     )
 
@@ -72,21 +72,13 @@ def _summary(plan: Plan, plan_file: str) -> Markup:
     return joined(
         element("p", "autohybrid profile of ", element("code", script), f", {plan.created[:10]}", class_="of"),
         element("h1", rows.headline(plan), class_=verdict),
+        element("p", rows.script_sentence(plan)),
         element(
             "div", *(_tile(model) for model in plan.models if model.confirmation and model.regions), class_="tiles"
         ),
         element("div", _next(plan, plan_file), _environment(plan), class_="beside"),
-        _whole_script(plan),
         *(element("p", note, class_="note") for note in plan.notes),
     )
-
-
-def _whole_script(plan: Plan) -> Markup:
-    listed = rows.script_rows(plan)
-    if not listed:
-        return Markup()
-    said = element("p", f"{rows.script_line(plan)}.")
-    return element("section", element("h2", "The whole script"), _table(filled(columns.WHOLE, listed)), said)
 
 
 def _tile(model: Model) -> Markup:
@@ -187,6 +179,11 @@ def _confirmation(model: Model) -> Markup:
     said = element("p", f"{rows.verdict_line(model.confirmation)}. {rows.threads_note(model)}".strip())
     title = "Confirmed on the whole root" if model.regions else "Tried on the whole root, and not kept"
     return _section(title, joined(_table(table), said, drawn))
+
+
+def _whole_script(plan: Plan) -> Markup:
+    measured = rows.script_rows(plan)
+    return _section("The whole script", _table(filled(columns.WHOLE, measured))) if measured else Markup()
 
 
 def _passed_over(model: Model) -> Markup:
