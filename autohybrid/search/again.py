@@ -127,7 +127,10 @@ class Again:
         if alike is None:
             called = ", ".join(sorted({root.class_name for root in self.profile.roots}))
             return f"it wasn't called; called were: {called}"
-        return f"the structure is another: {first_difference(model.structure, structure_lines(alike.layer))}"
+        lines = structure_lines(alike.layer)
+        if lines == model.structure:
+            return "the plan's fingerprint isn't that of its structure: the plan was altered"
+        return f"the structure is another: {first_difference(model.structure, lines)}"
 
 
 def _changed(model: Model, root: RootProfile) -> Iterator[str]:
