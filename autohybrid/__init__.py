@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autohybrid.exports.code import export
     from autohybrid.exports.static import export_static
     from autohybrid.inventory import Inventory, env
-    from autohybrid.notebook import profile
+    from autohybrid.notebook import bench, check, profile
     from autohybrid.plan import load, save
     from autohybrid.report.difference import PlanDifference, diff
     from autohybrid.runtime.attach import applied, apply, restore
@@ -34,7 +34,9 @@ __all__ = [
     "__version__",
     "applied",
     "apply",
+    "bench",
     "cache",
+    "check",
     "diff",
     "eager",
     "env",
@@ -57,6 +59,8 @@ _HOMES = {
     "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
     "apply": "autohybrid.runtime.attach",
+    "bench": "autohybrid.notebook",
+    "check": "autohybrid.notebook",
     "diff": "autohybrid.report.difference",
     "eager": "autohybrid.runtime.switch",
     "env": "autohybrid.inventory",

@@ -10,8 +10,12 @@ from autohybrid import device
 from autohybrid.device import clock
 from autohybrid.errors import ScriptError, UsageError
 from autohybrid.observe.observer import Observer
-from autohybrid.plan import Plan
+from autohybrid.plan import Plan, load
+from autohybrid.plan.measurement import Measurement
+from autohybrid.report.measurement import Checked, gates
+from autohybrid.runtime.equality import Tolerance
 from autohybrid.search import memory
+from autohybrid.search.again import Again
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
 from autohybrid.search.session import Session, environment
@@ -64,3 +68,47 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
         for name, text in session.reproductions.items():
             (directory / name).write_text(text, encoding="utf-8")
     return plan
+
+
+def bench(model_or_callable: Callable[..., Any], *args: Any, plan: str | Path | Plan, **kwargs: Any) -> Measurement:
+    """Measures a plan again: each root that the callable calls, hybrid in turn with eager, in child processes.
+
+    Args:
+        model_or_callable: a ``paddle.nn.Layer``, or any callable that calls Layers; gets the other arguments.
+        plan: a file, or a plan that was loaded.
+
+    Raises:
+        ScriptError: it calls no Layer in inference.
+        PlanError, SetupError: the plan can't be read, or asks for an engine that can't be had here.
+    """
+    content = plan if isinstance(plan, Plan) else load(plan)
+    return _again(content, content.settings.min_gain, lambda: model_or_callable(*args, **kwargs))
+
+
+def check(
+    model_or_callable: Callable[..., Any],
+    *args: Any,
+    plan: str | Path | Plan,
+    min_speedup: float | None = None,
+    **kwargs: Any,
+) -> Checked:
+    """Like :func:`bench`, held against the gates: still applies, still equal, still faster (steady).
+
+    Args:
+        min_speedup: what the lower limit of the speedup must reach; by default what the plan was made for.
+
+    Raises:
+        As :func:`bench`.
+    """
+    content = plan if isinstance(plan, Plan) else load(plan)
+    least = content.settings.min_gain if min_speedup is None else min_speedup
+    found = _again(content, max(1.0, least), lambda: model_or_callable(*args, **kwargs))
+    return Checked(gates=gates(found, min_speedup=least, objective="steady"), measurement=found)
+
+
+def _again(plan: Plan, min_gain: float, call: Callable[[], Any]) -> Measurement:
+    with Observer(max_calls=None, keep_bytes=device.available_memory() // 8) as observer:
+        for _ in range(OBSERVED_CALLS):
+            call()
+    tolerance = Tolerance(rtol=plan.settings.rtol, atol=plan.settings.atol)
+    return Again(plan=plan, profile=observer.profile(), tolerance=tolerance, min_gain=min_gain).measured()

@@ -85,10 +85,10 @@ class _Runs:
                 raise subprocess.TimeoutExpired("script.py", seconds)
             found = codes[applied]
             if code is not None and found != code:
-                raise whole._Unlike(f"with the plan it ended with exit code {found}, not {code}")
+                raise whole.Unlike(f"with the plan it ended with exit code {found}, not {code}")
             return found, seconds
 
-        monkeypatch.setattr(whole._Runs, "_run", run)
+        monkeypatch.setattr(whole.Runs, "_run", run)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 

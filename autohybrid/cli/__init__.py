@@ -13,6 +13,8 @@ from autohybrid.errors import AutohybridError, ExitCode
 _COMMANDS = {
     "profile": "find, try, choose and confirm what is worth converting in a script",
     "run": "run a script with a plan applied",
+    "bench": "measure a plan again: each root, and the whole script",
+    "check": "for CI: does a plan still apply, is it still equal and faster",
     "report": "show a plan",
     "cache": "list, verify, clear or fill the store of conversions",
     "diff": "show what changed from one plan to another",

@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     that its output isn't wanted.
     """
 
-    action: Literal["profile", "run", "export", "warm"]
+    action: Literal["profile", "run", "measure", "export", "warm"]
     target: str
     arguments: list[str]
     is_module: bool
@@ -55,14 +55,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     warmed: list[Warmed] = []
 
 
+MEASUREMENT = "measurement.json"
 JOB, OUTCOME, PLAN, JOURNAL, REPRODUCTIONS = "job.json", "outcome.json", "plan.json", "journal.jsonl", "reproductions"
 STATIC_MODELS = "static"
 
 
-def start(job: Job, directory: Path) -> subprocess.Popen[bytes]:
-    """Starts the process that runs the script; it inherits stdin, stdout, stderr and the terminal."""
-    silent = subprocess.DEVNULL if job.repeated else None
-    return subprocess.Popen(command(job, directory), stdin=silent, stdout=silent)
+def start(job: Job, directory: Path, *, silent: bool = False) -> subprocess.Popen[bytes]:
+    """Starts the process that runs the script; it inherits stdin, stderr, the terminal, and, unless silent, stdout."""
+    stdin = subprocess.DEVNULL if job.repeated else None
+    stdout = subprocess.DEVNULL if job.repeated or silent else None
+    return subprocess.Popen(command(job, directory), stdin=stdin, stdout=stdout)
 
 
 def command(job: Job, directory: Path) -> list[str]:

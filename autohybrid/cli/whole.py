@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ FEWEST_PAIRS = 3
 MOST_PAIRS = 30
 
 
-class _Unlike(Exception):
+class Unlike(Exception):
     """A run of the script didn't end as the first one did, or in its time."""
 
 
@@ -52,11 +53,11 @@ def confirmed(made: plan.Plan, job: jobs.Job, obstacle: str, plan_file: Path) ->
     if refusal:
         return _noted(made, f"The whole script was not measured: {refusal}. It is run again with --rerun.")
     seconds = made.settings.budget_seconds - made.search_seconds
-    runs = _Runs(job=job, plan_file=plan_file, ends=time.monotonic() + seconds)
+    runs = Runs(job=job, plan_file=plan_file, ends=time.monotonic() + seconds)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         samples = runs.in_turn()
-    except (_Unlike, subprocess.TimeoutExpired) as error:
+    except (Unlike, subprocess.TimeoutExpired) as error:
         told = "the budget was used up" if isinstance(error, subprocess.TimeoutExpired) else str(error)
         return _noted(made, f"The whole script was not measured: {told}.")
     except KeyboardInterrupt:
@@ -71,19 +72,23 @@ def _noted(made: plan.Plan, note: str) -> plan.Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
-    """Runs of a script, its output discarded, until a moment of the monotonic clock."""
+class Runs:
+    """Runs of a script, its output discarded, until a moment of the monotonic clock.
+
+    With ``cold`` each run with the plan has an empty store, so that it makes all conversions anew.
+    """
 
     job: jobs.Job
     plan_file: Path
     ends: float
+    cold: bool = False
 
     def in_turn(self) -> plan.Samples:
         """Wall-clock seconds of whole processes, until a verdict; the first pair fills caches and isn't counted.
 
         Raises:
             subprocess.TimeoutExpired: the time isn't enough for ``FEWEST_PAIRS``.
-            _Unlike: a run ended with another exit code than the first.
+            Unlike: a run ended with another exit code than the first.
         """
         eager: list[float] = []
         hybrid: list[float] = []
@@ -105,19 +110,21 @@ class _Runs:
         """The exit code, which must be ``code`` if that is given, and the seconds of one run."""
         with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
             command = self._hybrid(Path(name)) if applied else self._plain()
+            environment = {**os.environ, "AUTOHYBRID_CACHE": str(Path(name) / "cache")} if self.cold else None
             started = time.monotonic()
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env=environment,
                 timeout=max(0.1, self.ends - started),
                 check=False,
             )
             seconds = time.monotonic() - started
         if code is not None and done.returncode != code:
             how = "with the plan" if applied else "run again"
-            raise _Unlike(f"{how} it ended with exit code {done.returncode}, not {code}")
+            raise Unlike(f"{how} it ended with exit code {done.returncode}, not {code}")
         return done.returncode, seconds
 
     def _plain(self) -> list[str]:

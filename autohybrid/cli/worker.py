@@ -13,7 +13,18 @@ from pathlib import Path
 import msgspec
 
 from autohybrid import plan
-from autohybrid.cli.job import JOB, JOURNAL, OUTCOME, PLAN, REPRODUCTIONS, STATIC_MODELS, Job, Outcome, Warmed
+from autohybrid.cli.job import (
+    JOB,
+    JOURNAL,
+    MEASUREMENT,
+    OUTCOME,
+    PLAN,
+    REPRODUCTIONS,
+    STATIC_MODELS,
+    Job,
+    Outcome,
+    Warmed,
+)
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
 
@@ -140,6 +151,38 @@ def _warm(job: Job, directory: Path) -> Outcome:
     )
 
 
+def _measure(job: Job, directory: Path) -> Outcome:
+    from autohybrid.observe import script
+    from autohybrid.observe.deeds import Deeds
+    from autohybrid.observe.observer import Observer
+    from autohybrid.runtime.equality import Tolerance
+    from autohybrid.search.again import Again
+
+    command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
+    with Observer(max_calls=None, keep_bytes=available_memory() // 8) as observer, Deeds() as deeds:
+        ending = script.run(command)
+    outcome = Outcome(
+        script_exit_code=ending.exit_code,
+        script_failed=ending.failed or (ending.exit_code != 0 and not ending.interrupted),
+        interrupted=ending.interrupted,
+        obstacle=deeds.obstacle,
+    )
+    if outcome.script_failed or outcome.interrupted:
+        return outcome
+    seen = observer.profile()
+    if any(root.training_calls for root in seen.roots):
+        outcome = msgspec.structs.replace(outcome, obstacle=outcome.obstacle or "it trained")
+    again = Again(
+        plan=plan.load(job.plan),
+        profile=seen,
+        tolerance=Tolerance(rtol=job.options["rtol"], atol=job.options["atol"]),
+        min_gain=job.options["min_gain"],
+    )
+    with _interrupted_when_terminated():
+        (directory / MEASUREMENT).write_bytes(msgspec.json.encode(again.measured()))
+    return outcome
+
+
 def _export(job: Job, directory: Path) -> Outcome:
     from autohybrid.exports.static import export_static
     from autohybrid.observe import script
@@ -165,7 +208,7 @@ def _export(job: Job, directory: Path) -> Outcome:
     return outcome
 
 
-_ACTIONS = {"profile": _profile, "run": _run, "export": _export, "warm": _warm}
+_ACTIONS = {"profile": _profile, "run": _run, "measure": _measure, "export": _export, "warm": _warm}
 
 
 def _shown_progress(line: str) -> None:

@@ -26,21 +26,22 @@ def render(plan: Plan) -> str:
         for region, shown_region in zip(model.regions, shown["regions"], strict=True):
             row = rows.region_row(region)
             shown_region["derived"] = {
-                **_comparison(row.comparison),
+                **comparison_values(row.comparison),
                 "eager_seconds": row.eager,
                 "hybrid_seconds": row.hybrid,
                 "break_even_calls": row.break_even,
             }
         if model.confirmation is not None:
             found = model.confirmation
-            shown["confirmation"]["derived"] = {**_comparison(found.comparison()), "verdict": found.verdict()}
+            shown["confirmation"]["derived"] = {**comparison_values(found.comparison()), "verdict": found.verdict()}
     if plan.whole_script is not None:
         compared = plan.whole_script.comparison()
-        content["whole_script"]["derived"] = {**_comparison(compared), "verdict": compared.verdict(1.0)}
+        content["whole_script"]["derived"] = {**comparison_values(compared), "verdict": compared.verdict(1.0)}
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
-def _comparison(found: Comparison) -> dict[str, Any]:
+def comparison_values(found: Comparison) -> dict[str, Any]:
+    """The numbers of a comparison as JSON values."""
     # JSON has no infinity: an open limit is null.
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -69,7 +69,7 @@ def apply(
     check_engines(content)
     chosen = _entries_for(model, content, entry)
     tolerance = Tolerance(rtol=content.settings.rtol, atol=content.settings.atol)
-    wanted = [(_layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
+    wanted = [(layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
     policies = Policies(
         on_miss=on_miss, on_weights=on_weights, on_grad=on_grad, on_fallback=on_fallback, max_variants=max_variants
     )
@@ -163,7 +163,7 @@ def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) 
     Raises:
         Refused: the statements of a chain aren't there any more.
     """
-    return _place(_layer_at(root, planned.path), planned, tolerance, verify, Policies())
+    return _place(layer_at(root, planned.path), planned, tolerance, verify, Policies())
 
 
 def regions_of(model: Any) -> list[Region]:
@@ -227,7 +227,7 @@ def _the_one(fitting: Sequence[Model]) -> Model:
     return fitting[0]
 
 
-def _layer_at(root: Any, path: str) -> Any:
+def layer_at(root: Any, path: str) -> Any:
     layer = root
     for name in path.split(".") if path else ():
         children = layer._sub_layers

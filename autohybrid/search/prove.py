@@ -165,7 +165,7 @@ class Prover:
         return None if found.idle or not found.samples.eager else found.samples.comparison()
 
     def _in_a_child(self, work: Callable[[], Any], regions: Sequence[plan.Region]) -> Result:
-        return self.isolation.run(work, seconds=_confirmation_limit(self.root, regions), memory=self.memory)
+        return self.isolation.run(work, seconds=confirmation_limit(self.root, regions), memory=self.memory)
 
     def _less_guarded(self, chosen: list[Attempt], dropped: Sequence[str]) -> list[Attempt]:
         """Instead of a conversion that holds for one way through a forward only, one without, if it does as well."""
@@ -213,7 +213,7 @@ class Prover:
             result = self._in_a_child(work.conduct, regions)
             if not isinstance(result, Finished):
                 return _Verdict(
-                    confirmation=None, all_guilty=True, why=f"confirming it together ended with: {_shown(result)}"
+                    confirmation=None, all_guilty=True, why=f"confirming it together ended with: {shown(result)}"
                 )
             found = msgspec.convert(result.value, Confirmed)
             if found.idle:
@@ -250,7 +250,7 @@ class _Verdict:
     why: str = ""
 
 
-def _confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> float:
+def confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> float:
     """Seconds after which a confirmation counts as hanging: three times what it should take."""
     conversions = sum(region.conversion_seconds for region in regions)
     calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
@@ -273,7 +273,8 @@ def _worse(one: plan.Equality | None, other: plan.Equality) -> plan.Equality:
     return other if one is None or other.error > one.error else one
 
 
-def _shown(result: Any) -> str:
+def shown(result: Any) -> str:
+    """How a child ended that has no result."""
     return str(getattr(result, "how", "") or getattr(result, "limit", "") or getattr(result, "error", ""))[-300:]
 
 
