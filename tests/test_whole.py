@@ -76,10 +76,11 @@ class _Runs:
     ):
         self.made: list[bool] = []
         self.now = 1000.0
+        self.slower_from = 1 << 30
 
         def run(runs: Any, *, applied: bool, code: int | None = None) -> tuple[int, float]:
             self.made.append(applied)
-            seconds = hybrid if applied else eager
+            seconds = (hybrid if applied else eager) * (3.0 if len(self.made) >= self.slower_from else 1.0)
             self.now += seconds
             if self.now > runs.ends:
                 raise subprocess.TimeoutExpired("script.py", seconds)
@@ -133,6 +134,14 @@ def test_the_budget_bounds_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert made.whole_script is None
     assert made.notes[-1] == "The whole script was not measured: the budget was used up."
     assert len(runs.made) == 2
+
+
+def test_a_run_that_is_cut_off_takes_nothing_from_those_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = _Runs(monkeypatch, eager=100.0, hybrid=90.0)
+    runs.slower_from = 10
+    made = _confirmed(_long(), tmp_path)
+    assert made.whole_script is not None
+    assert len(made.whole_script.eager) == len(made.whole_script.hybrid) == 3
 
 
 def test_another_exit_code_with_the_plan_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -99,9 +99,15 @@ class Runs:
             raise subprocess.TimeoutExpired("the script", pair)
         samples = plan.Samples(eager=eager, hybrid=hybrid)
         while len(eager) < MOST_PAIRS and (len(eager) < FEWEST_PAIRS or time.monotonic() + pair < self.ends):
-            for applied in (False, True) if len(eager) % 2 == 0 else (True, False):
-                _, seconds = self._run(applied=applied, code=again)
-                (hybrid if applied else eager).append(seconds)
+            order = (False, True) if len(eager) % 2 == 0 else (True, False)
+            try:
+                seconds = {applied: self._run(applied=applied, code=again)[1] for applied in order}
+            except subprocess.TimeoutExpired:
+                if len(eager) < FEWEST_PAIRS:
+                    raise
+                break  # a run that took longer than those before it; what they showed still holds
+            eager.append(seconds[False])
+            hybrid.append(seconds[True])
             if samples.comparison().verdict(1.0) in ("faster", "slower"):
                 break
         return samples
