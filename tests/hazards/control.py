@@ -138,7 +138,7 @@ class While(Linear):
         return x
 
 
-row("while on a Tensor", While, calls(4, 8), child=True)
+row("while on a Tensor", While, calls(4, 8, times=8), child=True)
 
 
 class Items(Linear):
