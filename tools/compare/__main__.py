@@ -5,7 +5,7 @@ works at a time. Rows get the same threads and the same inputs, Paddle Tensors i
 the answers to two inputs agree with eager's (1e-3 of each element or 1e-4 of the largest).
 
 Usage: python tools/compare [--only WORKLOAD ...] [--rows ROW ...] [--threads N ...] [--rounds N] [--seconds S]
-                            [-o FILE]
+                            [-o FILE] [--resume] [--show FILE]
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import os
 import platform
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from rows import ROWS
+from verdicts import speeds, verdicts
 from workloads import WORKLOADS
 
 HERE = Path(__file__).parent
@@ -126,8 +126,10 @@ def compared(workload: str, rows: list[str], threads: list[int], rounds: int, se
         for each in processes[1:]:
             found = difference(expected, each.answers()) if not each.problem else ""
             each.problem = each.problem or (f"wrong: {found}" if found else "")
-        for _ in range(rounds):
-            for each in processes:
+        for number in range(rounds):
+            # None is always the one behind the same other one, whose threads may still be spinning.
+            first = number % len(processes)
+            for each in (*processes[first:], *processes[:first]):
                 each.sample(seconds)
         for each in processes:
             each.close()
@@ -136,35 +138,12 @@ def compared(workload: str, rows: list[str], threads: list[int], rounds: int, se
                 "row": each.row,
                 "threads": each.threads,
                 "problem": each.problem,
-                "samples": each.samples,
+                # Rows are compared round by round: one that broke off in between has no number.
+                "samples": [] if each.problem else each.samples,
                 "prepared": each.prepared,
             }
             for each in processes
         ]
-
-
-def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """One line a row and thread count: the speed relative to eager with one thread, by medians."""
-    lines, notes = [], []
-    names = list(results)
-    width = max([len("encoder 12x384"), *map(len, names)])
-    lines.append(f"{'':<30}" + "".join(f"{name:>{width + 2}}" for name in names))
-    base = {
-        name: statistics.median(rows[0]["samples"]) if rows[0]["samples"] else 0.0 for name, rows in results.items()
-    }
-    lines.append(f"{'eager, 1 thread, ms':<30}" + "".join(f"{base[name] * 1e3:>{width + 2}.2f}" for name in names))
-    for index, row in enumerate(results[names[0]]):
-        label = f"{row['row']}, {row['threads']}"
-        cells = []
-        for name in names:
-            found = results[name][index]
-            if found["samples"] and base[name]:
-                cells.append(f"{base[name] / statistics.median(found['samples']):.2f}")
-            else:
-                cells.append(found["problem"].partition(":")[0] or "-")
-                notes.append(f"{name}, {label}: {found['problem']}")
-        lines.append(f"{label:<30}" + "".join(f"{cell:>{width + 2}}" for cell in cells))
-    return "\n".join([*lines, "", *notes])
 
 
 def environment() -> dict[str, Any]:
@@ -185,6 +164,15 @@ def environment() -> dict[str, Any]:
     }
 
 
+def told(content: dict[str, Any]) -> str:
+    """The tables, and what they were measured on."""
+    found = content["environment"]
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    rounds = max(len(row["samples"]) for rows in content["results"].values() for row in rows)
+    machine = f"{found['cpu']}, {found['cores']} cores; Python {found['python']}, {versions}; {rounds} rounds"
+    return "\n\n".join([speeds(content["results"]), verdicts(content["results"]), machine])
+
+
 def main() -> None:
     """Measures what was asked for, prints the table, writes the JSON."""
     cores = len(os.sched_getaffinity(0))
@@ -195,16 +183,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.2, help="for each sample")
     parser.add_argument("-o", "--output", type=Path, default=Path("compare.json"))
+    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing, print what an earlier run wrote")
+    parser.add_argument("--resume", action="store_true", help="leave out the workloads that are in the output already")
     options = parser.parse_args()
+    if options.show:
+        print(told(json.loads(options.show.read_text())))
+        return
     results: dict[str, list[dict[str, Any]]] = {}
     before = environment()
-    for name in options.only:
+    if options.resume and options.output.exists():
+        earlier = json.loads(options.output.read_text())
+        results, before = earlier["results"], earlier["environment"]
+    for name in [each for each in options.only if each not in results]:
         print(name, file=sys.stderr, flush=True)
         results[name] = compared(name, options.rows, options.threads, options.rounds, options.seconds)
         # After each workload, so that a later failure loses nothing.
         content = {"environment": before, "load_after": os.getloadavg(), "results": results}
-        options.output.write_text(json.dumps(content, indent=1))
-    print(table(results))
+        options.output.write_text(json.dumps(content, indent=1) + "\n")
+    print(told(json.loads(options.output.read_text())))
 
 
 if __name__ == "__main__":
