@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from autohybrid import logs as _logs  # noqa: F401 - makes the logger ready for whoever sets its level
+
 if TYPE_CHECKING:
     from autohybrid import cache
     from autohybrid.decorator import inference
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from autohybrid.search.options import Options
 
 __version__ = "0.1.0"
+
 
 __all__ = [
     "Inventory",

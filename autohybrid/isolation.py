@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from autohybrid.device import clock, resident_memory
+from autohybrid.logs import LOGGER
 
 Work: TypeAlias = Callable[[], Any]
 """Something to do; what it returns must be expressible in JSON."""
@@ -174,6 +175,7 @@ def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signa
         # A notebook's streams go elsewhere than to the descriptors; what the child prints is evidence, not output.
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        LOGGER.disabled = True  # likewise: who listens to this process's records hears the parent
         _end_at_once_on_faults()
         try:
             answer = {"value": msgspec.to_builtins(work())}

@@ -17,7 +17,7 @@ PACKAGE = Path(autohybrid.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors",),
+    ("errors", "logs"),
     ("stats", "device", "structure", "sizes"),
     ("plan", "store", "isolation"),
     ("engines", "report", "roots"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -340,8 +341,9 @@ def test_a_script_answers_the_same_with_its_plan_and_says_so_on_stderr_only(heal
     numbers = [[json.loads(line) for line in each.out.splitlines()] for each in (alone, found)]
     assert len(numbers[0]) == len(numbers[1]) == 8
     assert all(abs(a - b) < 2e-3 for one, other in zip(*numbers, strict=True) for a, b in zip(one, other, strict=True))
-    rows = [line.split() for line in found.err.splitlines()]
-    assert any(int(row[row.index("hybrid") + 1]) > 0 for row in rows if "hybrid" in row[:-1] and row[0] != "region")
+    told = re.search(r"autohybrid: (\d+) of \d+ calls of \d+ regions? were hybrid", found.err)
+    assert told is not None
+    assert int(told[1]) > 0
 
 
 @pytest.mark.slow
@@ -352,6 +354,36 @@ def test_run_passes_the_scripts_own_exit_code_and_traceback_on(healthy: Path, he
     assert found.code == 1
     assert "LookupError: the script's own fault" in found.err
     assert "no region of the plan was used" in found.err
+
+
+KNOWN = """
+import os, signal, sys, paddle
+layer = paddle.nn.Linear(4, 4)
+layer.eval()
+for _ in range(5):
+    layer(paddle.ones([2, 4]))
+how = sys.argv[1]
+if how == "raise":
+    raise LookupError("the script's own fault")
+if how == "interrupt":
+    signal.raise_signal(signal.SIGINT)
+if how == "deaf":
+    sys.stderr.close()
+sys.exit({"exit": 7, "deaf": 9}.get(how, 0))
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("", 0), ("exit", 7), ("raise", 1), ("interrupt", 130), ("deaf", 9)])
+def test_however_a_script_ends_run_tells_what_it_did_and_exits_alike(how: str, code: int, here: Path) -> None:
+    (here / "known.py").write_text(KNOWN)
+    plan.save(plans.whole([plans.model([plans.region("body", None)])]), here / "p.json")
+    found = autohybrid("run", "--plan", "p.json", "known.py", how, cwd=here)
+    assert found.code == code
+    assert found.out == ""
+    assert ("autohybrid: no region of the plan was used" in found.err) == (how != "deaf")
+    quiet = autohybrid("run", "-q", "--plan", "p.json", "known.py", how, cwd=here)
+    assert quiet.code == code
+    assert "autohybrid: " not in quiet.err
 
 
 # Conversions that go wrong, each in its own way.

@@ -345,7 +345,7 @@ def test_a_directory_that_others_may_write_is_refused(
     with pytest.raises(SetupError, match="Others may write"):
         Store(root)
     monkeypatch.setenv("AUTOHYBRID_CACHE", str(root))
-    with pytest.warns(RuntimeWarning, match="stores nothing: Others may write"):
+    with pytest.warns(RuntimeWarning, match="nothing is stored: Others may write"):
         assert default() is None
     assert list(root.iterdir()) == []
 

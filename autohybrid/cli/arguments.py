@@ -19,12 +19,26 @@ def script_arguments(function: CommandT) -> CommandT:
     return decorated
 
 
+def verbosity(function: CommandT) -> CommandT:
+    """``-v``: what the library logs, on stderr."""
+    return click.option(
+        "-v",
+        "--verbose",
+        "verbosity",
+        count=True,
+        help="Say on stderr what is done; -vv also what calls are like, and what Paddle says while it exports.",
+    )(function)
+
+
 class ScriptCommand(click.Command):
     """A command that runs a script: what follows ``-m MODULE`` is the module's own, as for ``python -m``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with_value = {
-            name for each in self.params if isinstance(each, click.Option) and not each.is_flag for name in each.opts
+            name
+            for each in self.params
+            if isinstance(each, click.Option) and not each.is_flag and not each.count
+            for name in each.opts
         }
         place = 0
         while place < len(args) and args[place].startswith("-") and args[place] not in ("-", "--"):

@@ -10,7 +10,7 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 from autohybrid.cli.measuring import Interrupted, measured
 from autohybrid.errors import ExitCode, PlanError, UsageError
 from autohybrid.plan.measurement import Measurement
@@ -38,6 +38,7 @@ Exit code 0 whatever is found: autohybrid check is the gate.""",
 @click.option("--format", "shape", type=click.Choice(get_args(Format)), default="table", show_default=True)
 @click.option("-o", "--output", metavar="FILE", help="Write the result there, not to the standard output.")
 @click.option("--rerun", is_flag=True, help="Run the script again and again, also if it trained, wrote or read stdin.")
+@verbosity
 @script_arguments
 def command(
     module: str | None,
@@ -46,6 +47,7 @@ def command(
     shape: Format,
     output: str | None,
     rerun: bool,
+    verbosity: int,
     script: tuple[str, ...],
 ) -> int:
     """Measure a plan again, baseline and hybrid by turns: each root (steady) and the whole SCRIPT, warm and cold.
@@ -63,6 +65,7 @@ def command(
         target=target,
         arguments=arguments,
         is_module=module is not None,
+        verbosity=verbosity,
         plan=plan_file,
         rerun=rerun,
         options={"rtol": made.settings.rtol, "atol": made.settings.atol, "min_gain": made.settings.min_gain},

@@ -14,7 +14,7 @@ import click
 
 from autohybrid import cache, plan, store
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report.rows import counted
 from autohybrid.report.signatures import signature_text
@@ -106,8 +106,9 @@ Exit code 1 when a region isn't in the store afterwards; the table says why.""",
 )
 @click.option("-m", "module", metavar="MODULE", help="Run a module as a script, as python -m does.")
 @click.option("--plan", "plan_file", metavar="FILE", default="plan.json", show_default=True, help="The plan to apply.")
+@verbosity
 @script_arguments
-def warm_command(module: str | None, plan_file: str, script: tuple[str, ...]) -> int:
+def warm_command(module: str | None, plan_file: str, verbosity: int, script: tuple[str, ...]) -> int:
     """Run SCRIPT with the plan until all regions are converted and kept, so that later processes only load them.
 
     The script is ended then, as by sys.exit(); what it prints to stdout is dropped.
@@ -119,6 +120,7 @@ def warm_command(module: str | None, plan_file: str, script: tuple[str, ...]) ->
         target=target,
         arguments=arguments,
         is_module=module is not None,
+        verbosity=verbosity,
         plan=plan_file,
         repeated=True,
     )

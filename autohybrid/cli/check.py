@@ -8,7 +8,7 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 from autohybrid.cli.measuring import Interrupted, measured
 from autohybrid.errors import ExitCode, UsageError
 from autohybrid.report.measurement import Checked, gates, sentences
@@ -39,6 +39,7 @@ Exit code 1 when a gate fell; what isn't measured or isn't clear doesn't pass.""
 )
 @click.option("--budget", type=float, default=120.0, show_default=True, help="Seconds for runs of the whole script.")
 @click.option("--rerun", is_flag=True, help="Run the script again and again, also if it trained, wrote or read stdin.")
+@verbosity
 @script_arguments
 def command(
     module: str | None,
@@ -49,6 +50,7 @@ def command(
     objective: str,
     budget: float,
     rerun: bool,
+    verbosity: int,
     script: tuple[str, ...],
 ) -> int:
     """Check that a plan still applies to SCRIPT's models, is still equal, and still faster."""
@@ -70,6 +72,7 @@ def command(
         target=target,
         arguments=arguments,
         is_module=module is not None,
+        verbosity=verbosity,
         plan=plan_file,
         rerun=rerun,
         options=options,

@@ -12,7 +12,7 @@ import msgspec
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, split_command
+from autohybrid.cli.arguments import ScriptCommand, split_command, verbosity
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.exports.code import Code, exported
 
@@ -40,6 +40,7 @@ Examples: autohybrid export plan.json -o hybrid.py
 @click.option("--static", "directory", metavar="DIR", help="Write static models there instead of code; runs SCRIPT.")
 @click.option("--force", is_flag=True, help="Overwrite FILE, or what an earlier export left in DIR.")
 @click.option("-m", "module", metavar="MODULE", help="With --static, run a module as a script, as python -m does.")
+@verbosity
 @click.argument("script", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT [ARGS]...]")
 def command(
     plan_file: str | None,
@@ -47,6 +48,7 @@ def command(
     directory: str | None,
     force: bool,
     module: str | None,
+    verbosity: int,
     script: tuple[str, ...],
 ) -> int:
     """Show the choice in PLAN as plain code with paddle.incubate.jit.inference, which runs without autohybrid.
@@ -68,7 +70,12 @@ def command(
             print(f"autohybrid: {plan_file} has no region: nothing is written.", file=sys.stderr)
             return ExitCode.DONE
         job = jobs.Job(
-            action="export", target=target, arguments=arguments, is_module=module is not None, plan=plan_file
+            action="export",
+            target=target,
+            arguments=arguments,
+            is_module=module is not None,
+            plan=plan_file,
+            verbosity=verbosity,
         )
         return _static(job, Path(directory), force)
     if script or module is not None:

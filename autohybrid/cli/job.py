@@ -17,7 +17,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A script to run, and what to do with it.
 
     ``options`` are the fields of :class:`autohybrid.Options`; ``repeated`` says that this is not the first run, so
-    that its output isn't wanted.
+    that its output isn't wanted; ``quiet`` that nothing is to be told at its end; ``verbosity`` as in
+    :func:`autohybrid.logs.show`.
     """
 
     action: Literal["profile", "run", "measure", "export", "warm"]
@@ -29,6 +30,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rerun: bool = False
     repeated: bool = False
     show_progress: bool = False
+    quiet: bool = False
+    verbosity: int = 0
 
 
 class Warmed(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli import whole
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
@@ -87,6 +87,7 @@ MOST_RESTARTS = 50
     is_flag=True,
     help="Without isolation (GPU, threads), try in the script's process; run it again after a crash.",
 )
+@verbosity
 @script_arguments
 def command(
     module: str | None,
@@ -98,6 +99,7 @@ def command(
     report_file: str | None,
     force: bool,
     rerun: bool,
+    verbosity: int,
     script: tuple[str, ...],
     **options: Any,
 ) -> int:
@@ -121,9 +123,10 @@ def command(
         target=target,
         arguments=arguments,
         is_module=module is not None,
+        verbosity=verbosity,
         options=settings,
         rerun=rerun,
-        show_progress=sys.stderr.isatty(),
+        show_progress=sys.stderr.isatty() and not verbosity,
     )
     _check_numbers(settings)
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:

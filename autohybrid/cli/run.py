@@ -9,7 +9,7 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 
 
 @click.command(
@@ -20,12 +20,25 @@ from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_comm
 )
 @click.option("-m", "module", metavar="MODULE", help="Run a module as a script, as python -m does.")
 @click.option("--plan", "plan_file", metavar="FILE", default="plan.json", show_default=True, help="The plan to apply.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing at the end of what ran hybrid and what fell back.")
+@verbosity
 @script_arguments
-def command(module: str | None, plan_file: str, script: tuple[str, ...]) -> int:
-    """Run SCRIPT with the plan applied to its models at their first calls; exits as the script does."""
+def command(module: str | None, plan_file: str, quiet: bool, verbosity: int, script: tuple[str, ...]) -> int:
+    """Run SCRIPT with the plan applied to its models at their first calls; exits as the script does.
+
+    Nothing is added to its output; on stderr stands, at the end, what ran hybrid and what fell back, and why.
+    """
     target, arguments = split_command(module, script)
     plan.load(plan_file)
-    job = jobs.Job(action="run", target=target, arguments=arguments, is_module=module is not None, plan=plan_file)
+    job = jobs.Job(
+        action="run",
+        target=target,
+        arguments=arguments,
+        is_module=module is not None,
+        plan=plan_file,
+        quiet=quiet,
+        verbosity=verbosity,
+    )
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
         status = jobs.wait(jobs.start(job, Path(name)))
         outcome = jobs.outcome_in(Path(name))

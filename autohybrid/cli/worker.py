@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from autohybrid import plan
+from autohybrid import logs, plan
 from autohybrid.cli.job import (
     JOB,
     JOURNAL,
@@ -27,6 +27,7 @@ from autohybrid.cli.job import (
 )
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
+from autohybrid.report.table import WIDEST, WIDTH
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     directory = Path(sys.argv[1])
     job = msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
     try:
+        logs.show(job.verbosity)
         require_paddle()
         outcome = _ACTIONS[job.action](job, directory)
     except AutohybridError as error:
@@ -132,7 +134,8 @@ def _run(job: Job, directory: Path) -> Outcome:
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
     with Applier(plan.load(job.plan)) as applier:
         ending = script.run(command)
-    print(applier.summary(), file=sys.stderr)
+    if not job.quiet:
+        _tell(applier.summary(width=_width_of_stderr()))
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
 
 
@@ -209,6 +212,19 @@ def _export(job: Job, directory: Path) -> Outcome:
 
 
 _ACTIONS = {"profile": _profile, "run": _run, "measure": _measure, "export": _export, "warm": _warm}
+
+
+def _tell(text: str) -> None:
+    """Writes to stderr, if the script has left one open."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _width_of_stderr() -> int:
+    try:
+        return max(66, min(os.get_terminal_size(sys.stderr.fileno()).columns, WIDEST))
+    except (OSError, ValueError, AttributeError):
+        return WIDTH
 
 
 def _shown_progress(line: str) -> None:

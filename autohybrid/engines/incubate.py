@@ -7,7 +7,9 @@ its own for each conversion, nothing on stdout, Paddle's parameter records clear
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +23,7 @@ from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_
 from autohybrid.engines.silence import stdout_kept
 from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
+from autohybrid.logs import noise_is_wanted
 from autohybrid.structure import Tensor
 
 _CURES = (
@@ -126,14 +129,15 @@ def _quiet(onednn: bool) -> Iterator[None]:
 
     def quiet(config: Any) -> Any:
         # The wrapper has no parameter for it, but looks this function up at each export.
-        config.disable_glog_info()
+        if not noise_is_wanted():
+            config.disable_glog_info()
         if not onednn:
             config.disable_mkldnn()
         return original(config)
 
     home.create_predictor = quiet
     # A name of the module's own, in front of the builtin: other threads' prints go on.
-    home.print = lambda *_, **__: None
+    home.print = functools.partial(print, file=sys.stderr) if noise_is_wanted() else lambda *_, **__: None
     try:
         with stdout_kept():
             yield

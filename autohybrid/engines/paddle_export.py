@@ -23,7 +23,9 @@ from paddle.base import framework
 from paddle.static import InputSpec
 
 from autohybrid.engines.interface import Request
+from autohybrid.engines.silence import warnings_held_back
 from autohybrid.errors import ConversionError
+from autohybrid.logs import noise_is_wanted
 
 WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
 """What ``paddle.incubate.jit.inference`` deletes when it is told nothing; a list given to it replaces these."""
@@ -66,13 +68,14 @@ def place_of(*names: str) -> int:
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Around a trace: Python warnings are dropped, other threads keep their tracer, a failure leaves nothing behind.
+    """Around a trace: warnings are held back, other threads keep their tracer, a failure leaves nothing behind.
 
     To be entered with :data:`conversion_lock` held.
     """
     try:
-        with _tracer_of_this_thread_only(), _one_stack_for_all(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _tracer_of_this_thread_only(), _one_stack_for_all(), warnings_held_back(), warnings.catch_warnings():
+            if not noise_is_wanted():
+                warnings.simplefilter("ignore")
             yield
     except BaseException:
         forget_failed_program()

@@ -30,9 +30,10 @@ from autohybrid.engines.paddle_export import (
     removed_with,
 )
 from autohybrid.engines.pool import Pool
-from autohybrid.engines.silence import stdout_kept
+from autohybrid.engines.silence import stdout_kept, warnings_held_back
 from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
+from autohybrid.logs import noise_is_wanted
 from autohybrid.structure import Tensor
 
 DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
@@ -223,8 +224,9 @@ class PredictorExecutable:
 
     def _made(self) -> _Predictor:
         config = configured(self._directory, self._options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_held_back(), warnings.catch_warnings():
+            if not noise_is_wanted():
+                warnings.simplefilter("ignore")
             predictor = inference.create_predictor(config)
         return _Predictor(predictor, self._inputs, threads=self._options.get("threads"))
 
@@ -257,7 +259,8 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
     if model is None:
         raise ConversionError(f"no exported program in {directory}")
     config = inference.Config(str(model), str(directory / f"{STEM}.pdiparams"))
-    config.disable_glog_info()
+    if not noise_is_wanted():
+        config.disable_glog_info()
     # Not on: with programs in Paddle's default format a predictor can't be made then.
     config.enable_memory_optim(False)
     config.switch_ir_optim(options.get("ir_optim", True))

@@ -21,6 +21,8 @@ MOST_REGIONS = 12
 MOST_REJECTED = 15
 NARROWEST_NAME = 22
 """Columns that a name needs, before others are left out for it."""
+NARROWEST_TEXT = 24
+"""Columns that a text needs which is wrapped for the sake of a name."""
 
 BOLD, GREEN, YELLOW, FAINT = "1", "32", "33", "2"
 
@@ -191,10 +193,13 @@ def plain_table(
     """
     widths = [max(len(row[column]) for row in (headers, *shown)) for column in range(len(headers))]
     others = sum(widths) - widths[name] + 2 * (len(widths) - 1)
+    wraps = wraps and alignment[-1] == "l"
+    if wraps:
+        others -= max(0, widths[-1] - NARROWEST_TEXT)
     widths[name] = min(widths[name], max(12, width - others))
     body = [[*row[:name], shortened(row[name], widths[name]), *row[name + 1 :]] for row in shown]
-    if wraps and alignment[-1] == "l" and sum(widths) + 2 * (len(widths) - 1) > width:
-        widths[-1] = max(24, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    if wraps and sum(widths) + 2 * (len(widths) - 1) > width:
+        widths[-1] = max(NARROWEST_TEXT, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
         body = [[*row[:-1], textwrap.fill(row[-1], widths[-1])] for row in body]
     ruler = ["-" * width for width in widths]
     words = {"l": "left", "r": "right"}

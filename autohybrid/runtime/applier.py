@@ -7,9 +7,11 @@ from typing import Any
 
 from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
+from autohybrid.report.table import WIDTH
 from autohybrid.roots import FORWARD, RootCalls
 from autohybrid.runtime import attach
 from autohybrid.runtime.status import status
+from autohybrid.runtime.summary import summary
 
 
 class Applier:
@@ -71,18 +73,10 @@ class Applier:
         """The roots that were called and that the plan knows."""
         return [layer for layer in self._seen.values() if attach.regions_of(layer)]
 
-    def summary(self) -> str:
-        """What ran hybrid, what fell back, and why."""
-        lines = []
-        for layer in self._seen.values():
-            done = status(layer)
-            if done.regions:
-                lines.append(f"{type(layer).__qualname__}:\n{done}")
-        if not lines:
-            lines.append("autohybrid: no region of the plan was used.")
-        if not any(attach.regions_of(layer) for layer in self._seen.values()):
-            lines += [f"{name}: {why}" for name, why in self._unknown.items()]
-        return "\n".join(lines)
+    def summary(self, *, width: int = WIDTH) -> str:
+        """What ran hybrid, what fell back, and why; in so many columns."""
+        done = [(type(layer).__qualname__, status(layer)) for layer in self._seen.values()]
+        return summary(done, self._unknown, planned=self._plan.recommends_change, width=width)
 
 
 def _of_instance(name: str) -> Callable[..., Any]:

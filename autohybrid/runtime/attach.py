@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from autohybrid import device, engines, store
 from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
+from autohybrid.logs import LOGGER, warn
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
 from autohybrid.runtime.chain import Rewritten
@@ -84,9 +84,7 @@ def apply(
                 _place(layer, region, tolerance, verify, policies, kept)
             except Refused as why:
                 _unplaced.setdefault(model, []).append(Unplaced(planned=region, why=str(why)))
-                warnings.warn(
-                    f"autohybrid: the plan's region {region.name!r} stays eager: {why}", RuntimeWarning, stacklevel=2
-                )
+                warn(f"the plan's region {region.name!r} stays eager: {why}", stacklevel=2)
     except BaseException:
         restore(model)  # a plan is applied whole or not at all
         raise
@@ -268,6 +266,7 @@ def _place(
         repairs=engines.attempts(engine, engines.this_machine()),
     )
     site.put(region)
+    LOGGER.info("region %s: placed, for %s", region.name, engine.name)
     return Placed(layer, planned.function, region, site.chain if isinstance(site, ChainSite) else None)
 
 

@@ -12,14 +12,17 @@ from typing import Any
 
 from autohybrid.engines import Engine, Executable, Request, StorableEngine
 from autohybrid.errors import ConversionError, SetupError
+from autohybrid.logs import LOGGER
 from autohybrid.store import Key, Store, Stored, Verified
+
+FROM_STORE = "from the store"
 
 
 @dataclass(slots=True, kw_only=True)
 class Conversion:
     """An executable and its entry in the store.
 
-    ``note`` says how the store took part: ``"from the store"``, or ``"stored"`` or ``"not stored"`` with the reason
+    ``note`` says how the store took part: ``FROM_STORE``, or ``"stored"`` or ``"not stored"`` with the reason
     why it wasn't found; empty where no store was asked.
     """
 
@@ -56,12 +59,19 @@ def converted(engine: Engine, request: Request, store: Store | None, key: Callab
     """
     if store is None or not isinstance(engine, StorableEngine):
         return Conversion(executable=_privately(engine, request))
+    made = _with_store(engine, request, store, key)
+    LOGGER.debug("store: %s", made.note)
+    return made
+
+
+def _with_store(engine: StorableEngine, request: Request, store: Store, key: Callable[[], Key]) -> Conversion:
     stage: Path | None = None
     with contextlib.ExitStack() as held:
         try:
             wanted = key()
         except Exception as error:  # noqa: BLE001 - users' objects are asked what they hold: they may raise anything
             return Conversion(executable=_privately(engine, request), note=f"not stored: {error}")
+        LOGGER.debug("store: looking for %s of %s", wanted.digest, wanted.region)
         try:
             found = _found(engine, request, store, wanted)
             if found is None:
@@ -89,7 +99,7 @@ def _found(engine: StorableEngine, request: Request, store: Store, key: Key) -> 
         # Complete and unaltered, and yet of no use: made anew.
         store.discard(stored)
         return None
-    return Conversion(executable=executable, stored=stored, store=store, note="from the store")
+    return Conversion(executable=executable, stored=stored, store=store, note=FROM_STORE)
 
 
 def _kept(engine: StorableEngine, request: Request, store: Store, key: Key, stage: Path, why: str) -> Conversion:

@@ -58,7 +58,7 @@ class Effects:
         @functools.wraps(original)
         def noting(*args: Any, **kwargs: Any) -> Any:
             mine = threading.get_ident() == self._thread
-            if mine and not _only_reads(original, args, kwargs) and not _is_paddles(args):
+            if mine and not _only_reads(original, args, kwargs) and not _is_of_the_machinery(args):
                 self.seen = words
             return original(*args, **kwargs)
 
@@ -73,8 +73,10 @@ def _only_reads(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     return original is _reading and isinstance(mode, str) and not set(mode) & set("wax+")
 
 
-def _is_paddles(args: tuple[Any, ...]) -> bool:
-    return bool(args) and isinstance(args[0], logging.Logger) and args[0].name.partition(".")[0] == "paddle"
+def _is_of_the_machinery(args: tuple[Any, ...]) -> bool:
+    """Whether it is a record of Paddle's, or of a region inside."""
+    own = ("paddle", "autohybrid")
+    return bool(args) and isinstance(args[0], logging.Logger) and args[0].name.partition(".")[0] in own
 
 
 def _surroundings(layer: Any) -> Iterator[tuple[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from autohybrid.errors import UsageError
+from autohybrid.logs import warn
 
 MAX_VARIANTS = 8
 CONVERSION_SECONDS = 300.0
@@ -64,4 +64,4 @@ class Policies:
         try:
             self.on_fallback(name, reason)
         except Exception as error:  # noqa: BLE001 - somebody's metrics must not cost an answer
-            warnings.warn(f"autohybrid: on_fallback failed for {name}: {error!r}", RuntimeWarning, stacklevel=2)
+            warn(f"on_fallback failed for {name}: {error!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import threading
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +17,11 @@ from paddle.base.dygraph.base import in_to_static_mode
 
 from autohybrid.engines import Busy
 from autohybrid.errors import AutohybridError, UsageError
+from autohybrid.logs import LOGGER, warn
+from autohybrid.report.rows import counted
 from autohybrid.runtime import patches
 from autohybrid.runtime.changes import WEIGHTS_CHANGED, Snapshot, counter
+from autohybrid.runtime.conversion import FROM_STORE
 from autohybrid.runtime.gradients import GradientRun
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
@@ -291,7 +293,10 @@ class Region:
             if self.policies.on_miss == "error":
                 raise UsageError(f"Region {self.name!r}: no conversion fits this call ({missed}).", _MISS_REMEDY)
             return missed
-        return self._shelf.new(key, tensors, shapes, self._number)
+        made = self._shelf.new(key, tensors, shapes, self._number)
+        if isinstance(made, Variant):
+            LOGGER.debug("region %s: a new kind of call: %s", self.name, _kinds(tensors))
+        return made
 
     def _planned_shapes(self, structure: Structure, tensors: Sequence[Tensor]) -> Shapes | None:
         for specification in self._admitted or ():
@@ -304,6 +309,9 @@ class Region:
         """Counts a call that eager answers."""
         with self._counting:
             self.eager_calls[reason] += 1
+            first = self.eager_calls[reason] == 1
+        if first:
+            LOGGER.debug("region %s: a call is eager: %s", self.name, reason)
         self.policies.tell(self.name, reason)
 
     def _eager(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -392,13 +400,32 @@ class Region:
             self._snapshot = proof.after
             if isinstance(obstacle, tuple):
                 variant.refuse(*obstacle)
+                self._note(variant, State.REFUSED)
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(call.tensors), call.tensors, value)
+            before = variant.state
             code = self._attempts.conclude(variant, proof, value, self._known(call.tensors), self._shelf)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
+        else:
+            self._note(variant, before)
         return value
+
+    def _note(self, variant: Variant, before: State) -> None:
+        """Logs what has become of a conversion; a refusal only where nobody is warned of it in another way."""
+        if variant.state is State.REFUSED:
+            LOGGER.warning("region %s: stays eager here: %s", self.name, variant.reason)
+            return
+        if before is State.NEW and variant.state is not State.NEW:
+            made = f"{self.recipe.engine.name} {variant.options or ''}".strip()
+            verb, stored = "converted", f" ({variant.store_note})" if variant.store_note else ""
+            if variant.store_note == FROM_STORE:
+                verb, stored = "opened", ""
+            LOGGER.info("region %s: %s with %s in %.2f s%s", self.name, verb, made, variant.conversion_seconds, stored)
+        if variant.state is State.SERVING:
+            compared = counted(variant.compared, "answer")
+            LOGGER.info("region %s: hybrid; %s compared, error %.1e", self.name, compared, variant.worst.error)
 
     def _trained_alike(self, proof: Proof, value: Any) -> bool:
         self._trains_alike = not proof.training_matters(self.recipe.function, value)
@@ -409,10 +436,14 @@ class Region:
         variant.differentiable[flags] = tuple(found.computed(found.differentiable))
 
     def _warn(self, why: str) -> None:
-        warnings.warn(f"autohybrid: region {self.name!r} stays eager here: {why}", RuntimeWarning, stacklevel=4)
+        warn(f"region {self.name!r} stays eager here: {why}", stacklevel=4)
 
 
 _MISS_REMEDY = 'Use on_miss="convert" to convert it, or on_miss="eager" to answer it eagerly.'
+
+
+def _kinds(tensors: Sequence[Tensor]) -> str:
+    return ", ".join(f"{str(tensor.dtype).rpartition('.')[2]}{list(tensor.shape)}" for tensor in tensors)
 
 
 def _unpickled(function: Any) -> Any:

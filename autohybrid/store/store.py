@@ -15,13 +15,13 @@ import shutil
 import stat
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from autohybrid.errors import SetupError
+from autohybrid.logs import warn
 from autohybrid.sizes import parsed_size
 from autohybrid.store.document import ENTRY, FORMAT, Entry, Key, StoredFile, Verified
 
@@ -205,7 +205,7 @@ def default() -> Store | None:
     try:
         return Store(root, limit=_size(os.environ.get("AUTOHYBRID_CACHE_SIZE", ""))) if root else None
     except SetupError as error:
-        warnings.warn(f"autohybrid stores nothing: {error}", RuntimeWarning, stacklevel=2)
+        warn(f"nothing is stored: {error}", stacklevel=2)
         return None
 
 
@@ -218,7 +218,7 @@ def directory(name: str) -> Path | None:
         for each in (root, root / name):
             _own(each)
     except SetupError as error:
-        warnings.warn(f"autohybrid keeps no {name}: {error}", RuntimeWarning, stacklevel=2)
+        warn(f"no {name} are kept: {error}", stacklevel=2)
         return None
     return root / name
 
