@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from autohybrid.exports.static import export_static
     from autohybrid.inventory import Inventory, env
     from autohybrid.notebook import bench, check, profile
-    from autohybrid.plan import load, save
+    from autohybrid.plan import Plan, load, save
+    from autohybrid.plan.measurement import Measurement
     from autohybrid.report.difference import PlanDifference, diff
+    from autohybrid.report.measurement import Checked
+    from autohybrid.report.rendering import render
     from autohybrid.runtime.attach import applied, apply, restore
     from autohybrid.runtime.status import Status, status
     from autohybrid.runtime.switch import eager
@@ -30,8 +33,11 @@ __version__ = "0.1.0"
 
 
 __all__ = [
+    "Checked",
     "Inventory",
+    "Measurement",
     "Options",
+    "Plan",
     "PlanDifference",
     "Status",
     "__version__",
@@ -49,6 +55,7 @@ __all__ = [
     "load",
     "profile",
     "refresh",
+    "render",
     "restore",
     "save",
     "status",
@@ -56,8 +63,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Checked": "autohybrid.report.measurement",
     "Inventory": "autohybrid.inventory",
+    "Measurement": "autohybrid.plan.measurement",
     "Options": "autohybrid.search.options",
+    "Plan": "autohybrid.plan",
     "PlanDifference": "autohybrid.report.difference",
     "Status": "autohybrid.runtime.status",
     "applied": "autohybrid.runtime.attach",
@@ -73,6 +83,7 @@ _HOMES = {
     "load": "autohybrid.plan",
     "profile": "autohybrid.notebook",
     "refresh": "autohybrid.runtime.upkeep",
+    "render": "autohybrid.report.rendering",
     "restore": "autohybrid.runtime.attach",
     "save": "autohybrid.plan",
     "status": "autohybrid.runtime.status",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autohybrid import device
+from autohybrid import device, progress
 from autohybrid.device import clock
 from autohybrid.errors import ScriptError, UsageError
 from autohybrid.observe.observer import Observer
@@ -29,6 +29,8 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
 
     The callable is called a few times with the arguments; trials run in child processes, this process and its models
     stay as they are.
+
+    A notebook shows a bar meanwhile, a terminal a line on stderr.
 
     Args:
         model_or_callable: a ``paddle.nn.Layer``, or any callable that calls Layers.
@@ -61,7 +63,8 @@ def profile(model_or_callable: Callable[..., Any], *args: Any, options: Options 
         journal=Journal(memory=memory.place(seen, wanted, environment())),
         reproduces=wanted.reproductions is not None,
     )
-    plan = session.make_plan()
+    with progress.shown() as session.progress:
+        plan = session.make_plan()
     if wanted.reproductions is not None:
         directory = Path(wanted.reproductions)
         directory.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ LAYERS = (
     ("engines", "report", "roots"),
     ("observe", "runtime"),
     ("search", "decorator", "exports"),
+    ("progress",),
     ("notebook", "inventory", "cache"),
     ("cli",),
 )

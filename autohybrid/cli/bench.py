@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import click
 
@@ -14,10 +14,8 @@ from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_comm
 from autohybrid.cli.measuring import Interrupted, measured
 from autohybrid.errors import ExitCode, PlanError, UsageError
 from autohybrid.plan.measurement import Measurement
-from autohybrid.report import measurement as shown
+from autohybrid.report.rendering import Format, render
 from autohybrid.report.table import WIDTH
-
-Format = Literal["table", "markdown", "json", "csv"]
 
 
 @click.command(
@@ -91,11 +89,5 @@ def command(
 
 
 def _rendered(found: Measurement, shape: Format, on_screen: bool) -> str:
-    if shape == "markdown":
-        return shown.as_markdown(found)
-    if shape == "json":
-        return shown.as_json(found)
-    if shape == "csv":
-        return shown.as_csv(found)
     width = shutil.get_terminal_size((WIDTH, 24)).columns if on_screen else WIDTH
-    return shown.as_table(found, max(60, min(width, 120)))
+    return render(found, shape, width=max(60, min(width, 120)))

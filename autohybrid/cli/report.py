@@ -6,15 +6,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import click
 
 from autohybrid import plan
 from autohybrid.errors import UsageError
-from autohybrid.report import comma_separated, data, html, markdown, table
-
-Format = Literal["table", "markdown", "json", "csv", "html"]
+from autohybrid.report import table
+from autohybrid.report.rendering import Format, render
 
 
 @click.command(
@@ -41,15 +40,7 @@ def command(plan_file: str, shape: Format, output: str | None) -> None:
 
 
 def _rendered(made: plan.Plan, shape: Format, plan_file: str, on_screen: bool) -> str:
-    if shape == "markdown":
-        return markdown.render(made, plan_file=plan_file)
-    if shape == "json":
-        return data.render(made)
-    if shape == "csv":
-        return comma_separated.render(made)
-    if shape == "html":
-        return html.render(made, plan_file=plan_file)
-    return on_terminal(made, plan_file) if on_screen else table.render(made, plan_file=plan_file)
+    return on_terminal(made, plan_file) if on_screen and shape == "table" else render(plan_file, shape)
 
 
 def on_terminal(made: plan.Plan, plan_file: str | None) -> str:

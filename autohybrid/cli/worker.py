@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _profile(job: Job, directory: Path) -> Outcome:
-    from autohybrid import engines
+    from autohybrid import engines, progress
     from autohybrid.observe import script
     from autohybrid.observe.deeds import Deeds
     from autohybrid.observe.observer import Observer
@@ -96,14 +96,13 @@ def _profile(job: Job, directory: Path) -> Outcome:
         script=plan.Script(command=command.shown(), seconds=seconds, exit_code=ending.exit_code),
         script_seconds=seconds,
         journal=journal,
-        progress=_shown_progress if job.show_progress else lambda _line: None,
         rerun=job.rerun,
     )
-    try:
-        with _interrupted_when_terminated():
-            made = session.make_plan()
-    finally:
-        _clear_progress(job)
+    with contextlib.ExitStack() as stack:
+        if job.show_progress:
+            session.progress = stack.enter_context(progress.shown())
+        stack.enter_context(_interrupted_when_terminated())
+        made = session.make_plan()
     if journal.recalled:
         print(f"autohybrid: {journal.recalled} (--fresh makes all of them.)", file=sys.stderr)
     outcome = msgspec.structs.replace(outcome, interrupted=outcome.interrupted or session.interrupted)
@@ -225,16 +224,6 @@ def _width_of_stderr() -> int:
         return max(66, min(os.get_terminal_size(sys.stderr.fileno()).columns, WIDEST))
     except (OSError, ValueError, AttributeError):
         return WIDTH
-
-
-def _shown_progress(line: str) -> None:
-    width = os.get_terminal_size(sys.stderr.fileno()).columns
-    print(f"\r\x1b[K{line[: max(10, width - 1)]}", end="", file=sys.stderr, flush=True)
-
-
-def _clear_progress(job: Job) -> None:
-    if job.show_progress:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ fractions of the time that the root's inference calls took (a model's own share:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -281,3 +282,8 @@ class Plan(Document, frozen=True):
     @property
     def recommends_change(self) -> bool:
         return any(model.regions for model in self.models)
+
+    def _repr_html_(self) -> str:
+        # A notebook asks the value itself; who draws it lies above this part.
+        drawn: str = import_module("autohybrid.report.html.cell").of_plan(self)
+        return drawn

@@ -17,6 +17,7 @@ from autohybrid.plan.measurement import Measurement, ModelMeasured
 from autohybrid.report import columns
 from autohybrid.report.columns import filled, interval, times
 from autohybrid.report.data import comparison_values
+from autohybrid.report.html import fragment
 from autohybrid.report.markdown import escaped, filled_table
 from autohybrid.report.rows import WholeRow, counted
 from autohybrid.report.table import WIDTH, plain_table
@@ -105,6 +106,17 @@ def as_markdown(found: Measurement) -> str:
     return "\n\n".join(["# autohybrid bench", *table, *map(escaped, sentences(found))])
 
 
+def as_html(found: Measurement) -> str:
+    """For a notebook's cell."""
+    first, *others = sentences(found) or ["Nothing was measured."]
+    return fragment.block(fragment.heading(first), fragment.table(columns.WHOLE, measured_rows(found)), *others)
+
+
+def as_page(found: Measurement) -> str:
+    """One self-contained HTML document; ends with a newline."""
+    return fragment.page("autohybrid bench", as_html(found))
+
+
 def as_csv(found: Measurement) -> str:
     """A line for each row, times in seconds; RFC 4180."""
     written = io.StringIO()
@@ -159,6 +171,12 @@ class Checked:
     def passed(self) -> bool:
         """Whether there are gates and all of them hold."""
         return bool(self.gates) and all(gate.holds for gate in self.gates)
+
+    def _repr_html_(self) -> str:
+        verdict = "All gates hold." if self.passed else "A gate fell." if self.gates else "The plan has no region."
+        rows = [["ok" if each.holds else "FAILED", each.name, each.subject, each.detail] for each in self.gates]
+        table = fragment.cells(["", "gate", "of", "found"], rows, "llll") if rows else ""
+        return fragment.block(fragment.heading(verdict), table)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.gates)) or "FAILED  applies  the plan has no region"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from autohybrid.report.html import fragment
 from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
 from autohybrid.runtime.attach import Unplaced, regions_of, unplaced_in
@@ -40,6 +41,10 @@ class RegionStatus:
     store: tuple[str, ...]
 
 
+_HEADERS = ["region", "engine", "state", "hybrid", "eager", "why eager"]
+_ALIGNMENT = "lllrrl"
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The regions of a model; prints as a table."""
@@ -49,7 +54,15 @@ class Status:
     def __str__(self) -> str:
         if not self.regions:
             return "No regions: this model is eager."
-        rows = [
+        return f"{plain_table(self._rows(), _HEADERS, _ALIGNMENT)}\n{self._held()}"
+
+    def _repr_html_(self) -> str:
+        if not self.regions:
+            return fragment.block(str(self))
+        return fragment.block(fragment.cells(_HEADERS, self._rows(), _ALIGNMENT), self._held())
+
+    def _rows(self) -> list[list[str]]:
+        return [
             [
                 each.path or "(root)",
                 each.engine,
@@ -60,13 +73,13 @@ class Status:
             ]
             for each in self.regions
         ]
-        headers = ["region", "engine", "state", "hybrid", "eager", "why eager"]
+
+    def _held(self) -> str:
         held = sum(each.weight_bytes for each in self.regions)
         conversions = counted(sum(each.conversions for each in self.regions), "conversion")
         predictors = counted(sum(each.predictors for each in self.regions), "predictor")
         weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
-        below = f"{conversions} in {predictors}{weights}"
-        return f"{plain_table(rows, headers, 'lllrrl')}\n{below}"
+        return f"{conversions} in {predictors}{weights}"
 
 
 def _reasons(region: RegionStatus) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,6 @@ from autohybrid.search.outcomes import Converted, Outcome
 
 CREDIT_OF_WINNERS = 0.9
 """What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
-
-Progress = Callable[[str], None]
 
 
 class Budget:

@@ -11,13 +11,15 @@ import msgspec
 from autohybrid import plan, stats
 from autohybrid.isolation import Finished, Isolation, Result
 from autohybrid.observe.profile import RootProfile
+from autohybrid.report.rows import counted
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
 from autohybrid.search.contest import Contest, Contested
-from autohybrid.search.findings import Attempt, Budget, Progress
+from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
+from autohybrid.search.progress import Progress, Step
 from autohybrid.search.proofs import Proofs, Proven
 from autohybrid.search.search import (
     CLEAR_GAIN,
@@ -63,8 +65,12 @@ class Prover:
         if self.search.reserve() <= EARLY_SHARE_OF_BUDGET * self.budget.left and self.proofs.should_try(
             self.root, chosen
         ):
-            self.progress(f"confirming {len(chosen)} region(s) of {self.root.class_name} for the time being")
+            self._tell(chosen, " for the time being")
             self._confirmation(chosen)
+
+    def _tell(self, chosen: Sequence[Attempt], how: str = "") -> None:
+        what = f"{counted(len(chosen), 'region')} of {self.root.class_name}{how}"
+        self.progress(Step(stage="confirming", what=what))
 
     def best(self) -> Proven:
         """The best set whose gain holds on the whole root; what doesn't hold is dropped until one does."""
@@ -80,9 +86,7 @@ class Prover:
                 dropped |= {each.candidate.name: "the budget ended before it was confirmed" for each in chosen}
                 return Proven(regions=[], confirmation=last, dropped=dropped)
             regions = [region_of(attempt) for attempt in chosen]
-            self.progress(
-                f"confirming {len(regions)} region(s) of {self.root.class_name}, {self.budget.left:.0f} s left"
-            )
+            self._tell(chosen)
             verdict = self._confirmation(chosen)
             last = verdict.confirmation or last
             idlers = self.without_idlers(chosen) if verdict.holds else {}

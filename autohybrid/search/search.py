@@ -20,10 +20,11 @@ from autohybrid.search.below import Family
 from autohybrid.search.candidates import Candidate, by_caller, candidates_of, selected
 from autohybrid.search.chains import Chains
 from autohybrid.search.choice import Choice
-from autohybrid.search.findings import Attempt, Budget, Findings, Progress
+from autohybrid.search.findings import Attempt, Budget, Findings
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
+from autohybrid.search.progress import Progress, Step
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
 
@@ -70,7 +71,7 @@ class Search:
         isolation: where trials run.
         budget: how long.
         journal: what is known already, and where results go.
-        progress: told in a line what is being tried.
+        progress: told what is being tried.
     """
 
     def __init__(
@@ -344,8 +345,7 @@ class Search:
             return outcome
         shown = f" {options}" if options else ""
         self._progress(
-            f"trying {candidate.name} ({candidate.class_name}) with {engine.name}{shown}, "
-            f"{self._budget.left:.0f} s left"
+            Step(stage="trying", what=f"{candidate.name} ({candidate.class_name}) with {engine.name}{shown}")
         )
         trial = self.trial(candidate, engine, options, twins=twins, static=static)
         self._journal.begin(key)

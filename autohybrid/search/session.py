@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import paddle
@@ -16,13 +16,15 @@ from autohybrid import isolation as isolated
 from autohybrid.device import clock
 from autohybrid.errors import SetupError
 from autohybrid.isolation import Finished, Forked, InProcess, Isolation
+from autohybrid.logs import LOGGER
 from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.eager_threads import EagerThreads
-from autohybrid.search.findings import Budget, Progress
+from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
+from autohybrid.search.progress import Progress, Step
 from autohybrid.search.proofs import Proven
 from autohybrid.search.prove import Prover
 from autohybrid.search.rejections import Rejections
@@ -40,7 +42,7 @@ class Session:
         script: what was run, None for a callable.
         script_seconds: how long that took.
         journal: results of trials, of this run and of earlier ones.
-        progress: told in a line what is going on.
+        progress: told what is going on.
         isolation: where trials run; None finds out.
         rerun: where trials can't be isolated, try them in this process, which somebody watches and starts again.
         reproduces: whether to write scripts that show failures alone, into ``reproductions``, by file name.
@@ -52,13 +54,14 @@ class Session:
     script: plan.Script | None
     script_seconds: float
     journal: Journal = field(default_factory=Journal)
-    progress: Progress = lambda _line: None
+    progress: Progress = lambda _step: None
     isolation: Isolation | None = None
     rerun: bool = False
     reproduces: bool = True
     interrupted: bool = False
     reproductions: dict[str, str] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
+    _saved: tuple[int, float] = (0, 0.0)
 
     def make_plan(self) -> plan.Plan:
         """Ranks, tries, chooses, confirms.
@@ -78,7 +81,7 @@ class Session:
             budget=budget,
             memory=memory,
             journal=self.journal,
-            progress=self.progress,
+            progress=lambda step: self._tell(self._placed(step, search, budget)),
         )
         provers = [self._prover(root, search, isolation, budget, memory) for root in self.profile.roots]
         findings = search.rank()
@@ -119,7 +122,7 @@ class Session:
             budget=budget,
             memory=memory,
             journal=self.journal,
-            progress=self.progress,
+            progress=lambda step: self._tell(self._placed(step, search, budget)),
         )
         tuning.run()
         if tuning.races:
@@ -135,8 +138,24 @@ class Session:
             isolation=isolation,
             budget=budget,
             memory=memory,
-            progress=self.progress,
+            progress=lambda step: self._tell(self._placed(step, search, budget)),
         )
+
+    def _tell(self, step: Step) -> None:
+        LOGGER.info("%s", step)
+        self.progress(step)
+
+    def _placed(self, step: Step, search: Search, budget: Budget) -> Step:
+        """The step with how far the search is."""
+        number = search.findings.right_attempts
+        if self._saved[0] != number:
+            total = self.profile.seconds or 1.0
+            saved = sum(
+                root.seconds / total * sum(each.saving for each in search.chosen(root)) for root in self.profile.roots
+            )
+            self._saved = (number, saved)
+        speedup = 1.0 / max(1e-3, 1.0 - self._saved[1])
+        return replace(step, trials=search.findings.trials, spent=budget.spent, budget=budget.seconds, speedup=speedup)
 
     def _confirm_early(self, provers: Sequence[Prover]) -> None:
         limited = self.options.memory_budget is not None or self.options.convert_budget is not None
@@ -158,7 +177,7 @@ class Session:
             return InProcess()
         obstacle = "a GPU is in use" if device.on_gpu() else isolated.obstacle()
         if not obstacle:
-            self.progress("checking that trials can be isolated")
+            self._tell(Step(stage="checking", what="that trials can be isolated"))
             answer = Forked().run(_trivial_conversion, seconds=60.0, memory=device.available_memory())
             if isinstance(answer, Finished) and answer.value is True:
                 return Forked()
@@ -233,7 +252,7 @@ class Session:
         work = EagerThreads(
             root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
         )
-        self.progress(f"measuring eager with {threads} threads")
+        self._tell(Step(stage="measuring", what=f"eager with {threads} threads"))
         result = isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=memory)
         if not isinstance(result, Finished):
             self._notes.append(f"Eager with {threads} threads could not be measured: {result}.")

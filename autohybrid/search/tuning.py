@@ -13,9 +13,11 @@ from autohybrid import engines
 from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
-from autohybrid.search.findings import Attempt, Budget, Progress
+from autohybrid.report.rows import counted
+from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.outcomes import Converted, Raced
+from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
 from autohybrid.search.search import Search
 from autohybrid.stats import median
@@ -168,7 +170,8 @@ class Tuning:
             return known if not known.detail else None
         if self.journal.was_fatal(key):
             return None
-        self.progress(f"racing {len(choices)} alternative(s) for {best.candidate.name}, {self.budget.left:.0f} s left")
+        what = f"{counted(len(choices), 'alternative')} for {best.candidate.name}"
+        self.progress(Step(stage="racing", what=what))
         static = bool(best.outcome.other_sizes)
         race = Race(
             best=self.search.trial(best.candidate, engines.by_name(best.engine), best.options, static=static),

@@ -16,6 +16,18 @@ def block(*parts: str) -> str:
     return element("div", joined(*shown), class_="autohybrid")
 
 
+def page(title: str, content: str) -> str:
+    """A document of its own around a :func:`block`; ends with a newline."""
+    head = joined(element("title", title), element("style", _STYLE))
+    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{head}<body>{content}</body></html>\n'
+
+
+_STYLE = (
+    ":root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif } body { margin: 2rem }"
+    " table { border-collapse: collapse } th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #8886 }"
+)
+
+
 def heading(text: str) -> Markup:
     """The sentence that matters."""
     return element("p", element("strong", text))
