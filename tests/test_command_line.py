@@ -284,6 +284,12 @@ def test_a_missing_plan(here: Path) -> None:
         _one_line(autohybrid(*command, cwd=here), 4, "p.json", "'autohybrid profile SCRIPT' writes one")
 
 
+def test_a_result_that_cannot_be_written_is_told_before_the_script_runs(here: Path) -> None:
+    plan.save(plans.example(), here / "p.json")
+    found = autohybrid("bench", "--plan", "p.json", "-o", "no/such/directory/b.json", "raising.py", cwd=here)
+    _one_line(found, 2, "no/such/directory", "another place")
+
+
 # Reports of a plan.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,3 +66,22 @@ def split_command(module: str | None, script: tuple[str, ...]) -> tuple[str, lis
             f"There is no script {target!r}.", "Give the path of a Python file, or -m and a module's name."
         )
     return target, arguments
+
+
+def must_be_writable(place: Path, force: bool) -> None:
+    """Told before anything long is begun.
+
+    Raises:
+        UsageError: something is there, or nothing can be put there.
+    """
+    if place.is_dir():
+        raise UsageError(f"{place} is a directory.", "Name a file.")
+    if place.exists() and not force:
+        raise UsageError(f"{place} exists already.", "Overwrite it with --force, or name another place with -o.")
+    try:
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to {place.parent}: {error.strerror}.", "Name another place."
+        ) from error

@@ -10,7 +10,7 @@ import click
 
 from autohybrid import plan
 from autohybrid.cli import job as jobs
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
+from autohybrid.cli.arguments import ScriptCommand, must_be_writable, script_arguments, split_command, verbosity
 from autohybrid.cli.measuring import Interrupted, measured
 from autohybrid.errors import ExitCode, PlanError, UsageError
 from autohybrid.plan.measurement import Measurement
@@ -58,6 +58,8 @@ def command(
         raise UsageError(f"--budget must be a positive number of seconds, got {budget}.")
     if output is not None and Path(output).exists():
         raise UsageError(f"{output} exists already.", "Name another file with -o.")
+    if output is not None:
+        must_be_writable(Path(output), force=False)
     job = jobs.Job(
         action="measure",
         target=target,

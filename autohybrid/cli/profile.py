@@ -14,7 +14,7 @@ import msgspec
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli import whole
-from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
+from autohybrid.cli.arguments import ScriptCommand, must_be_writable, script_arguments, split_command, verbosity
 from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report import table
@@ -108,9 +108,9 @@ def command(
     writes = output is not None or not dry_run
     place = Path(output or "plan.json")
     if writes:
-        _must_be_writable(place, force)
+        must_be_writable(place, force)
     if report_file is not None:
-        _must_be_writable(Path(report_file), force=True)
+        must_be_writable(Path(report_file), force=True)
     settings = {
         **options,
         "max_memory": None if max_memory is None else max_memory * 2**20,
@@ -176,20 +176,6 @@ def _check_numbers(settings: dict[str, Any]) -> None:
     for name in ("max_calls", "max_memory"):
         if settings[name] is not None and settings[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")
-
-
-def _must_be_writable(place: Path, force: bool) -> None:
-    if place.is_dir():
-        raise UsageError(f"{place} is a directory.", "Name a file.")
-    if place.exists() and not force:
-        raise UsageError(f"{place} exists already.", "Overwrite it with --force, or name another place with -o.")
-    try:
-        with tempfile.TemporaryFile(dir=place.parent):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"Nothing can be written to {place.parent}: {error.strerror}.", "Name another place."
-        ) from error
 
 
 def _finished(job: jobs.Job, directory: Path) -> jobs.Outcome:
