@@ -143,7 +143,8 @@ def _taking(structure: Structure, met: list[int]) -> _Take:
         return _taking_slot(structure.index, met)
     if isinstance(structure, Constant):
         return lambda value, tensors: _is_constant(structure, value)
-    kind, count = structure.kind, len(structure.parts)
+    kind: Any = structure.kind
+    count = len(structure.parts)
     if not count and not isinstance(structure, Record):
         return lambda value, tensors: type(value) is kind and not len(value)
     if isinstance(structure, Sequence_) and structure.parts == tuple(map(Slot, range(met[0], met[0] + count))):
@@ -198,7 +199,7 @@ _TENSORS_ONLY = {paddle.Tensor}
 
 def _are_different_tensors(values: list[Any]) -> bool:
     """Not one object in two places, where the structure has two Tensors."""
-    if set(map(type, values)) != _TENSORS_ONLY and not all([isinstance(value, paddle.Tensor) for value in values]):
+    if set(map(type, values)) != _TENSORS_ONLY and not all(isinstance(value, paddle.Tensor) for value in values):
         return False
     return len(values) < 2 or len(set(map(id, values))) == len(values)
 

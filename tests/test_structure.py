@@ -181,7 +181,7 @@ class Wrapped:
     x: Any
 
 
-READ = {
+READ: dict[str, Any] = {
     "one": lambda a, b: ((a,), {}),
     "a row": lambda a, b: (([a, b],), {}),
     "twice": lambda a, b: ((a, b, a), {}),
@@ -210,7 +210,7 @@ def test_a_reader_takes_what_flatten_takes_and_of_its_own_structure_only(one: st
 def test_a_reader_refuses_what_is_nearly_its_structure() -> None:
     a, b = paddle.ones([1]), paddle.ones([1])
     read = reader(flatten((([a, b], 1), {}))[1])
-    for call in (
+    calls: tuple[Any, ...] = (
         (([a, a], 1), {}),
         (([a, 3], 1), {}),
         (([a], 1), {}),
@@ -220,8 +220,8 @@ def test_a_reader_refuses_what_is_nearly_its_structure() -> None:
         (([a, b], True), {}),
         (([a, b], a), {}),
         (([a, b],), {"x": 1}),
-    ):
-        assert read(call) is None
+    )
+    assert [read(call) for call in calls] == [None] * len(calls)
     more = Wrapped(a)
     of_wrapped = reader(flatten(more)[1])
     assert of_wrapped(more) == [a]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-
 class _Switch(threading.local):
     off = ""
 

@@ -25,7 +25,6 @@ from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.store import Key, Store, Verified
 from autohybrid.structure import Structure, Tensor, flatten, reader, rebuild
 
-
 _LOOK = attrgetter("shape", "dtype")
 
 
