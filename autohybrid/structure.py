@@ -105,61 +105,103 @@ def _take_apart(value: Any, tensors: list[Tensor], places: dict[int, int]) -> St
         parts = tuple([_take_apart(part, tensors, places) for part in value.values()])
         return Mapping(kind, tuple(value), parts, value.default_factory if isinstance(value, defaultdict) else None)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # Its __dict__ may hold more than the fields.
-        names = tuple(getattr(value, "__dict__", ())) or tuple(field.name for field in dataclasses.fields(value))
+        names = _record_names(value)
         parts = tuple([_take_apart(getattr(value, name), tensors, places) for name in names])
         return Record(kind, names, parts)
     return Constant(value, _identity(value))
 
 
-def matched(structure: Structure, value: Any) -> list[Tensor] | None:
-    """What :func:`flatten` takes out of ``value`` if its structure is ``structure``, else None.
+def _record_names(value: Any) -> tuple[str, ...]:
+    # Its __dict__ may hold more than the fields.
+    return tuple(getattr(value, "__dict__", ())) or tuple(field.name for field in dataclasses.fields(value))
 
-    At a part of the price, since nothing is described.
+
+Reader: TypeAlias = "Callable[[Any], list[Tensor] | None]"
+
+
+def reader(structure: Structure) -> Reader:
+    """What :func:`flatten` takes out of a value of this structure, as a function; of any other value it gives None.
+
+    Made once and called often: at a part of the price, since nothing is described.
     """
-    tensors: list[Tensor] = []
-    if not _matches(structure, value, tensors):
-        return None
-    return tensors if len(set(map(id, tensors))) == len(tensors) else None
+    take = _taking(structure, [0])
+
+    def read(value: Any) -> list[Tensor] | None:
+        tensors: list[Tensor] = []
+        return tensors if take(value, tensors) and _are_different_tensors(tensors) else None
+
+    return read
 
 
-def _matches(structure: Structure, value: Any, tensors: list[Tensor]) -> bool:
-    kind = type(structure)
-    if kind is Slot:
-        return _is_in_slot(structure.index, value, tensors)  # type: ignore[union-attr]
-    if kind is Constant:
-        return _is_constant(structure, value)  # type: ignore[arg-type]
-    nested: Any = structure
-    if type(value) is not nested.kind:
-        return False
-    parts = nested.parts
-    values: Any
-    if kind is Sequence_:
-        values = value
-    elif kind is Mapping:
-        if tuple(value) != nested.keys:
-            return False
-        values = value.values()
-    else:
-        values = [getattr(value, name) for name in nested.keys]
-    if len(values) != len(parts):
-        return False
-    for part, inner in zip(parts, values, strict=True):
-        if type(part) is Slot:
-            if not _is_in_slot(part.index, inner, tensors):
+_Take: TypeAlias = Callable[[Any, list[Tensor]], bool]
+"""Adds what stands in new slots to the list, and says whether all else is as it was."""
+
+
+def _taking(structure: Structure, met: list[int]) -> _Take:
+    """``met`` counts the slots that were met; they are numbered in this order."""
+    if isinstance(structure, Slot):
+        return _taking_slot(structure.index, met)
+    if isinstance(structure, Constant):
+        return lambda value, tensors: _is_constant(structure, value)
+    kind: Any = structure.kind
+    count = len(structure.parts)
+    if not count and not isinstance(structure, Record):
+        return lambda value, tensors: type(value) is kind and not len(value)
+    if isinstance(structure, Sequence_) and structure.parts == tuple(map(Slot, range(met[0], met[0] + count))):
+        met[0] += count
+
+        def take_row(value: Any, tensors: list[Tensor]) -> bool:
+            if type(value) is not kind or len(value) != count:
                 return False
-        elif not _matches(part, inner, tensors):
-            return False
-    return True
-
-
-def _is_in_slot(index: int, value: Any, tensors: list[Tensor]) -> bool:
-    if index == len(tensors):
-        if isinstance(value, paddle.Tensor):
-            tensors.append(value)
+            tensors += value
             return True
+
+        return take_row
+    takes = [_taking(part, met) for part in structure.parts]
+    parts_of_value = None if isinstance(structure, Sequence_) else _parts(structure)
+
+    def take(value: Any, tensors: list[Tensor]) -> bool:
+        if type(value) is not kind:
+            return False
+        values = value if parts_of_value is None else parts_of_value(value)
+        if values is None or len(values) != count:
+            return False
+        for each, inner in zip(takes, values, strict=True):  # noqa: SIM110 - a generator would cost as much as the rest
+            if not each(inner, tensors):
+                return False
+        return True
+
+    return take
+
+
+def _taking_slot(index: int, met: list[int]) -> _Take:
+    if index < met[0]:
+        return lambda value, tensors: index < len(tensors) and tensors[index] is value
+    met[0] += 1
+
+    def take(value: Any, tensors: list[Tensor]) -> bool:
+        tensors.append(value)
+        return True
+
+    return take
+
+
+def _parts(structure: Mapping | Record) -> Callable[[Any], Any]:
+    """What takes a value of the structure's kind apart; None from it means that the keys are others."""
+    keys = structure.keys
+    if isinstance(structure, Record):
+        return lambda value: [getattr(value, name) for name in keys] if _record_names(value) == keys else None
+    return lambda value: value.values() if tuple(value) == keys else None
+
+
+_TENSORS_ONLY = {paddle.Tensor}
+
+
+def _are_different_tensors(values: list[Any]) -> bool:
+    """Not one object in two places, where the structure has two Tensors."""
+    if set(map(type, values)) != _TENSORS_ONLY and not all(isinstance(value, paddle.Tensor) for value in values):
         return False
-    return index < len(tensors) and tensors[index] is value
+    return len(values) < 2 or len(set(map(id, values))) == len(values)
 
 
 def _is_constant(constant: Constant, value: Any) -> bool:
@@ -269,7 +311,7 @@ def rebuild(structure: Structure, tensors: Sequence[Tensor]) -> Any:
         return tensors[structure.index]
     if isinstance(structure, Constant):
         return structure.value
-    parts = [rebuild(part, tensors) for part in structure.parts]
+    parts = [tensors[part.index] if type(part) is Slot else rebuild(part, tensors) for part in structure.parts]
     if isinstance(structure, Sequence_):
         return _sequence(structure.kind, parts)
     if isinstance(structure, Mapping):

@@ -20,7 +20,7 @@ from autohybrid.engines.incubate import IncubateEngine
 from autohybrid.errors import UsageError
 from autohybrid.runtime import changes, patches
 from autohybrid.runtime.variant import State
-from autohybrid.structure import flatten, matched
+from autohybrid.structure import flatten, reader
 
 
 class Model(nn.Layer):  # type: ignore[misc]
@@ -402,6 +402,7 @@ def test_the_check_of_every_call_is_far_cheaper_than_the_full_one() -> None:
 def test_a_known_call_is_matched_cheaper_than_taken_apart() -> None:
     call = (tuple(numbers(2, 2, seed=seed) for seed in range(10)), {"scale": 2.0, "mode": "a"})
     _, structure = flatten(call)
-    assert matched(structure, call) is not None
+    read = reader(structure)
+    assert read(call) is not None
     taking_apart = min(timeit.repeat(lambda: flatten(call), number=200, repeat=7))
-    assert min(timeit.repeat(lambda: matched(structure, call), number=200, repeat=7)) < 0.8 * taking_apart
+    assert min(timeit.repeat(lambda: read(call), number=200, repeat=7)) < 0.8 * taking_apart

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,26 @@ def test_the_reference_engine_is_tried_only_where_it_may_do_better(outcome: Any,
 
 def test_predictor_comes_first_and_the_reference_second() -> None:
     assert engines.available()[:2] == ["predictor", "incubate"]
+
+
+def test_a_predictor_wakes_no_thread_for_each_operator() -> None:
+    """Paddle's own programs do; the flag that keeps ours from it is the process's, and is given back."""
+    layer, x = Residual(), paddle.randn([2, 16])
+    with region_of(layer, "predictor") as region:
+        settled(region, x)
+        before = _switches()
+        for _ in range(200):
+            region(x)
+        assert _switches() - before < 200
+        assert region.hybrid_calls >= 200
+    assert paddle.get_flags("FLAGS_eager_delete_tensor_gb") == {"FLAGS_eager_delete_tensor_gb": 0.0}
+
+
+def _switches() -> int:
+    """How often the other threads of this process have gone to sleep."""
+    found = 0
+    for thread in Path("/proc/self/task").iterdir():
+        if int(thread.name) != threading.get_native_id():
+            (line,) = [each for each in (thread / "status").read_text().splitlines() if each.startswith("voluntary")]
+            found += int(line.split()[1])
+    return found

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autohybrid.structure import constants, describe, flatten, map_constants, rebuild, signature
+from autohybrid.structure import constants, describe, flatten, map_constants, reader, rebuild, signature
 
 TENSORS = (paddle.zeros([2]), paddle.ones([3, 1]), paddle.arange(4))
 
@@ -174,3 +174,56 @@ def test_a_plan_shows_what_json_can_hold_and_only_the_types_of_the_rest() -> Non
             },
         ]
     }
+
+
+@dataclasses.dataclass
+class Wrapped:
+    x: Any
+
+
+READ: dict[str, Any] = {
+    "one": lambda a, b: ((a,), {}),
+    "a row": lambda a, b: (([a, b],), {}),
+    "twice": lambda a, b: ((a, b, a), {}),
+    "twice in a row": lambda a, b: (([a, a],), {}),
+    "named": lambda a, b: ((a,), {"x": b, "flag": True}),
+    "nested": lambda a, b: (({"x": (a, [b])}, 1.0), {"mode": "up"}),
+    "an object": lambda a, b: ((Wrapped(a), b), {}),
+    "none": lambda a, b: ((None, 2), {}),
+}
+
+
+@pytest.mark.parametrize("one", READ)
+@pytest.mark.parametrize("other", READ)
+def test_a_reader_takes_what_flatten_takes_and_of_its_own_structure_only(one: str, other: str) -> None:
+    read = reader(flatten(READ[one](paddle.ones([1]), paddle.ones([1])))[1])
+    call = READ[other](paddle.ones([2]), paddle.ones([2]))
+    tensors, _ = flatten(call)
+    found = read(call)
+    if one != other:
+        assert found is None
+    else:
+        assert found is not None
+        assert [id(each) for each in found] == [id(each) for each in tensors]
+
+
+def test_a_reader_refuses_what_is_nearly_its_structure() -> None:
+    a, b = paddle.ones([1]), paddle.ones([1])
+    read = reader(flatten((([a, b], 1), {}))[1])
+    calls: tuple[Any, ...] = (
+        (([a, a], 1), {}),
+        (([a, 3], 1), {}),
+        (([a], 1), {}),
+        (([a, b, a], 1), {}),
+        (((a, b), 1), {}),
+        (([a, b], 1.0), {}),
+        (([a, b], True), {}),
+        (([a, b], a), {}),
+        (([a, b],), {"x": 1}),
+    )
+    assert [read(call) for call in calls] == [None] * len(calls)
+    more = Wrapped(a)
+    of_wrapped = reader(flatten(more)[1])
+    assert of_wrapped(more) == [a]
+    more.extra = b  # type: ignore[attr-defined]
+    assert of_wrapped(more) is None

@@ -17,6 +17,7 @@ from typing import Any
 
 import paddle
 
+from autohybrid.engines import garbage
 from autohybrid.engines.dimensions import Alternative, Dimension
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, check_pass_names, contained, removed_with
@@ -76,7 +77,8 @@ class IncubateEngine:
             config = {"ir_optim": True, "onednn": request.options.get("onednn", True), "threads": 1, **options}
             executable = _Wrapped(wrapped, request.directory, {**config, "deleted_passes": deleted})
             try:
-                executable.run(request.inputs)
+                with garbage.collected():
+                    executable.run(request.inputs)
             except Exception as error:
                 exported = any(request.directory.rglob("infer.*"))
                 raise ConversionError(str(error).strip() or type(error).__name__, exported=exported) from error

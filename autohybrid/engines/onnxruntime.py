@@ -21,6 +21,7 @@ from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
+from autohybrid.engines.results import maker
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -175,7 +176,7 @@ class OnnxRuntimeExecutable:
         return self._weights if self._session is not None else 0
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return self._pool.use(lambda caller: caller.run(tensors))
+        return self._pool.use(_Caller.run, tensors)
 
     def close(self) -> None:
         self._pool.close()
@@ -202,12 +203,13 @@ class _Input:
 
 
 class _Output:
-    __slots__ = ("dtype", "element", "name", "shape")
+    __slots__ = ("dtype", "element", "make", "name", "shape")
 
     def __init__(self, name: str, kind: str, shape: Sequence[Any]) -> None:
         self.name = name
         self.element, self.dtype = _ELEMENTS[kind]
         self.shape = list(shape) if all(type(size) is int for size in shape) else None
+        self.make = None if self.shape is None else maker(self.shape, self.dtype)
 
 
 class _Caller:
@@ -231,11 +233,11 @@ class _Caller:
             binding.bind_input(each.name, memory, each.element, tensor.shape, tensor.data_ptr() or _NOWHERE)
         results: list[Any] = []
         for output in self._outputs:
-            if output.shape is None:
+            if output.make is None:
                 results.append(None)
                 binding.bind_output(output.name, memory)
             else:
-                made = paddle.empty(output.shape, output.dtype)
+                made = output.make()
                 results.append(made)
                 binding.bind_output(output.name, memory, output.element, output.shape, made.data_ptr() or _NOWHERE)
         self._session.run_with_iobinding(binding, None)

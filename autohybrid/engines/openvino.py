@@ -28,6 +28,7 @@ from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
 from autohybrid.engines.pool import Pool
+from autohybrid.engines.results import maker
 from autohybrid.errors import ConversionError
 from autohybrid.structure import Tensor
 
@@ -275,7 +276,7 @@ class OpenVinoExecutable:
         return self._weights if self._compiled is not None else 0
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return self._pool.use(lambda caller: caller.run(tensors))
+        return self._pool.use(_Caller.run, tensors)
 
     def close(self) -> None:
         self._pool.close()
@@ -302,7 +303,7 @@ class _Port:
         address: where that memory lies.
     """
 
-    __slots__ = ("address", "copied", "dtype", "index", "narrowed", "place", "shape")
+    __slots__ = ("address", "copied", "dtype", "index", "make", "narrowed", "place", "shape")
 
     def __init__(self, port: Any, index: int, place: int = 0) -> None:
         kind = port.element_type.get_type_name()
@@ -312,6 +313,7 @@ class _Port:
         self.place = place
         self.dtype = _DTYPES[kind]
         self.shape = None if port.partial_shape.is_dynamic else list(port.shape)
+        self.make = None if self.shape is None else maker(self.shape, self.dtype)
         size = 0 if self.shape is None else math.prod(self.shape) * port.element_type.size
         self.copied = size if size <= LARGEST_COPIED else 0
         self.address = 0
@@ -343,7 +345,7 @@ class _Caller:
                 ctypes.memmove(port.address, tensor.data_ptr(), port.copied)
             else:
                 self._request.set_input_tensor(port.index, self._shared(tensor))
-        results = [None if port.shape is None else paddle.empty(port.shape, port.dtype) for port in self._outputs]
+        results = [None if port.make is None else port.make() for port in self._outputs]
         for port, result in zip(self._outputs, results, strict=True):
             if result is not None and not port.copied:
                 self._request.set_output_tensor(port.index, self._shared(result))

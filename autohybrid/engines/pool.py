@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from autohybrid.engines.interface import Busy
 
@@ -25,6 +25,11 @@ class _Presence:
     __slots__ = ("__weakref__",)
 
 
+class _Local(threading.local):
+    presence: _Presence | None = None
+    slot: _Slot[Any] | None = None
+
+
 class Pool(Generic[ItemT]):
     """Items of which each is used by one thread at a time.
 
@@ -42,44 +47,40 @@ class Pool(Generic[ItemT]):
         self._limit = limit
         self._making = making
         self._slots: dict[int, _Slot[ItemT]] = {}
-        self._local = threading.local()
+        self._local = _Local()
         self._closed = False
         self._can_make = True
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def use(self, work: Callable[[ItemT], ResultT]) -> ResultT:
-        """``work`` done with an item that no other thread has meanwhile.
+    def use(self, work: Callable[..., ResultT], *arguments: Any) -> ResultT:
+        """``work(item, *arguments)`` with an item that no other thread has meanwhile.
 
         Raises:
             Busy: every item is in use, or the pool was closed.
         """
-        own = self._own()
-        if own is not None and own.lock.acquire(blocking=False):
-            return self._done(work, own)
+        slot = self._local.slot or self._made_or_none()
+        if slot is None or not slot.lock.acquire(blocking=False):
+            slot = self._borrowed()
+        try:
+            return work(slot.item, *arguments)
+        finally:
+            slot.lock.release()
+
+    def _borrowed(self) -> _Slot[ItemT]:
         for slot in list(self._slots.values()):
             if slot.lock.acquire(blocking=False):
-                return self._done(work, slot)
+                return slot
         raise Busy("closed" if self._closed else "all predictors are in use")
 
     def close(self) -> None:
         """Gives up all items; those in use go when their call ends."""
         self._closed = True
         self._slots.clear()
-        self._local = threading.local()
+        self._local = _Local()
 
-    @staticmethod
-    def _done(work: Callable[[ItemT], ResultT], slot: _Slot[ItemT]) -> ResultT:
-        try:
-            return work(slot.item)
-        finally:
-            slot.lock.release()
-
-    def _own(self) -> _Slot[ItemT] | None:
-        presence = getattr(self._local, "presence", None)
-        if presence is not None:
-            return self._slots.get(id(presence))
+    def _made_or_none(self) -> _Slot[ItemT] | None:
         if self._closed or (self._slots and not self._can_make) or len(self._slots) >= self._limit:
             return None
         if not self._making.acquire(blocking=False):
@@ -102,9 +103,9 @@ class Pool(Generic[ItemT]):
             return None
         presence = _Presence()
         self._slots[id(presence)] = slot
-        self._local.presence = presence
+        self._local.presence, self._local.slot = presence, slot
         # Both are single operations of a dict: a thread may end, or be collected, while another one looks.
         weakref.finalize(presence, self._slots.pop, id(presence), None).atexit = False
         if self._closed:
-            self._slots.clear()
+            self.close()
         return slot

@@ -117,7 +117,10 @@ class Snapshot:
         return _version(self.tensors) != self.version or not self._holds_the_same()
 
     def _holds_the_same(self) -> bool:
-        return all(still(container, kept) for container, kept in self.containers)
+        for container, kept in self.containers:  # noqa: SIM110 - most have none, and a generator costs each call
+            if not still(container, kept):
+                return False
+        return True
 
     def was_written(self) -> bool:
         """Whether one of the Tensors was written without a mark."""

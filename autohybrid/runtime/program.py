@@ -137,8 +137,11 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
 
 
 def _may_be_lost(value: Any) -> bool:
-    # Paddle Inference 3.3 hands out the input where an output is an input plus a constant.
-    return isinstance(value, paddle.pir.Value) and value.get_defining_op().name() == "pd_op.scale"
+    # Paddle Inference 3.3 hands out the input where an output is an input times one plus a constant.
+    if not isinstance(value, paddle.pir.Value) or value.get_defining_op().name() != "pd_op.scale":
+        return False
+    factor = value.get_defining_op().operand_source(1).get_defining_op()
+    return factor is None or factor.name() != "pd_op.full" or factor.attrs().get("value", 1.0) == 1.0
 
 
 def _unrolled_rnns() -> AbstractContextManager[Any]:

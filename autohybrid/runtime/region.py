@@ -31,7 +31,7 @@ from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.signature import Shapes, admitted_shapes
 from autohybrid.runtime.straight import OtherPath
 from autohybrid.runtime.switch import eager_inside, switched_off
-from autohybrid.runtime.variant import Recipe, State, Variant
+from autohybrid.runtime.variant import UNUSUAL, Recipe, State, Variant
 from autohybrid.structure import Structure, Tensor, flatten
 
 PERMANENT = frozenset({"state", "effects", "inputs", "random", "broke"})
@@ -123,15 +123,20 @@ class Region:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._number += 1
+        recent = self._recent
+        alike = recent.takes(args, kwargs) if recent is not None else None
+        if recent is not None and alike is not None and self._nothing_to_consider():
+            answer = recent.again(alike)
+            if answer is not UNUSUAL:
+                recent.last_used = self._number
+                self._count_hybrid()
+                return answer
         reason = self._bypassed()
         if reason:
             return self._eager(reason, args, kwargs)
-        recent = self._recent
-        if recent is not None and recent.state is State.SERVING:
-            same = recent.takes((args, kwargs))
-            if same is not None:
-                recent.last_used = self._number
-                return self._answered(recent, _Call(args, kwargs, recent.arguments, same))
+        if recent is not None and alike is not None and recent.serving:
+            recent.last_used = self._number
+            return self._answered(recent, _Call(args, kwargs, recent.arguments, alike))
         tensors, structure = flatten((args, kwargs))
         variant = self._variant_for(structure, tensors)
         if isinstance(variant, str):
@@ -139,6 +144,23 @@ class Region:
         variant.note_kind(tensors)
         self._recent = variant
         return self._answered(variant, _Call(args, kwargs, structure, tensors))
+
+    def _nothing_to_consider(self) -> bool:
+        """The guards, each in its cheapest form: True in the usual call, where none has anything to say.
+
+        With False :meth:`_bypassed` and :meth:`_hybrid` find out what is the matter, and whether it matters.
+        """
+        snapshot = self._snapshot
+        return (
+            snapshot is not None
+            and not snapshot.training
+            and not self._stale
+            and not paddle.is_grad_enabled()
+            and not switched_off()
+            and not in_to_static_mode()
+            and framework._dygraph_tracer()._amp_level == _NO_AMP
+            and snapshot.looks_unchanged()
+        )
 
     def _answered(self, variant: Variant, call: _Call) -> Any:
         if variant.serves_threads:
@@ -340,11 +362,14 @@ class Region:
             variant.refuse("broke", f"the engine failed: {one_line(error)}")
             self._warn(variant.reason)
             return self._eager(variant.reason, call.args, call.kwargs)
+        self._count_hybrid()
+        variant.served = True
+        known = self._known(call.tensors) if variant.hands_on_state else call.tensors
+        return answer.rebuild(outputs, known)
+
+    def _count_hybrid(self) -> None:
         with self._counting:
             self.hybrid_calls += 1
-        variant.served = True
-        known = self._known(call.tensors) if answer.hands_on_state(len(call.tensors)) else call.tensors
-        return answer.rebuild(outputs, known)
 
     def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""

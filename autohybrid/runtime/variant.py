@@ -6,6 +6,7 @@ import enum
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.store import Key, Store, Verified
-from autohybrid.structure import Structure, Tensor, flatten, matched, rebuild
+from autohybrid.structure import Structure, Tensor, flatten, reader, rebuild
+
+_LOOK = attrgetter("shape", "dtype")
 
 
 class Overtaken(Exception):
@@ -34,6 +37,10 @@ class State(enum.Enum):
     PROVING = "being proven"
     SERVING = "hybrid"
     REFUSED = "eager"
+
+
+UNUSUAL: Any = object()
+"""Stands for the answer of :meth:`Variant.again` where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,7 @@ class Variant:
         served: whether it has answered a call.
         keeps_nothing: whether eager leaves its Layer as it is whatever the values of its inputs are; found out once.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
+        hands_on_state: whether the answer holds one of the model's own Tensors.
         straight: whether the function is traced as it stands, with guards.
         last_used: the number of the region's call that it last served.
     """
@@ -93,40 +101,64 @@ class Variant:
         self.keeps_nothing = False
         self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
+        self.hands_on_state = False
         self.busy = threading.Lock()
         self._conversion: Conversion | None = None
         self._generation = 0
         self._copies = False
-        self._dtypes: list[Any] = []
-        self._sizes: list[list[int]] = []
+        self._read = reader(arguments)
+        self._looks: list[tuple[list[int], Any]] = []
         self._proofs_left = recipe.proofs
         self._unsettled = 0
         self._outcomes: list[straight.Outcome] = []
 
-    def takes(self, call: Any) -> list[Tensor] | None:
-        """The Tensors of ``(args, kwargs)`` when this is a call that this variant was made for, else None.
+    def takes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
+        """The Tensors of a call when it is like the last one that this variant was chosen for, else None.
 
         Cheaper than taking the call apart; None doesn't mean that it can't answer.
         """
-        if self.straight:
-            return None  # which of its kin answers is decided by what the call computes
-        tensors = matched(self.arguments, call)
-        if tensors is None or len(tensors) != len(self._dtypes):
-            return None
-        for tensor, dtype, shape in zip(tensors, self._dtypes, self._sizes, strict=True):
-            if tensor.dtype is not dtype or tensor.shape != shape:
-                return None
-        return tensors
+        if not self.serving or self.straight:
+            return None  # which of straight ones answers is decided by what the call computes
+        tensors = self._read((args, kwargs))
+        return tensors if tensors is not None and [*map(_LOOK, tensors)] == self._looks else None
 
     def note_kind(self, tensors: Sequence[Tensor]) -> None:
         """Remembers what the Tensors of a call that it serves look like, for :meth:`takes`."""
-        self._sizes = [list(tensor.shape) for tensor in tensors]
-        self._dtypes = [tensor.dtype for tensor in tensors]
+        self._looks = [*map(_LOOK, tensors)]
+
+    def again(self, tensors: list[Tensor]) -> Any:
+        """The answer to a call that it :meth:`takes`; :data:`UNUSUAL` when the region must decide about it.
+
+        What is left out here is what such a call has in common with the last one, for which it was done: finding the
+        variant by the call's structure, dtypes and shapes. Errors are left out too: run again, they come again.
+        """
+        made, answer = self._conversion, self.answer
+        if made is None or answer is None or self.hands_on_state:
+            return UNUSUAL
+        alone = not made.executable.concurrent
+        if alone and not self.busy.acquire(blocking=False):
+            return UNUSUAL
+        try:
+            if not self.serving:
+                return UNUSUAL
+            outputs = self.run(tensors)
+        except Exception:  # noqa: BLE001 - the region knows what to do about each
+            return UNUSUAL
+        finally:
+            if alone:
+                self.busy.release()
+        self.served = True
+        return answer.rebuild(outputs, tensors)
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is hybrid and holds what answers."""
+        return self.state is State.SERVING and self._conversion is not None
 
     @property
     def kind(self) -> list[tuple[Any, tuple[int, ...]]]:
         """Dtype of each Tensor of the calls it is for, and its shape, with -1 in dimensions that vary."""
-        return list(zip(self._dtypes, self.shapes, strict=True))
+        return [(dtype, shape) for (_, dtype), shape in zip(self._looks, self.shapes, strict=True)]
 
     @property
     def outcomes(self) -> Sequence[straight.Outcome]:
@@ -173,6 +205,7 @@ class Variant:
             raise Overtaken
         self._conversion = made
         self._outcomes = guards.outcomes[: len(guards.values)] if guards else []
+        self.hands_on_state = answer.hands_on_state(len(inputs))
         self.answer = answer
         if self._was_verified(made.verified, answer):
             # In another process. This call's answer is compared all the same, since eager gave it anyway.
@@ -225,10 +258,12 @@ class Variant:
         Raises:
             Busy: the executable has no room for this call, or another thread has just ended it.
         """
-        executable = self.executable
-        if executable is None:
+        made = self._conversion
+        if made is None:
             raise Busy("being converted again")
-        outputs = self._guarded(executable.run(contiguous(inputs)))
+        outputs = made.executable.run(contiguous(inputs))
+        if self._outcomes:
+            outputs = self._guarded(outputs)
         return [output.clone() for output in outputs] if self._copies else outputs
 
     def _guarded(self, outputs: list[Tensor]) -> list[Tensor]:
@@ -341,6 +376,8 @@ def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
 
     Not through ``Tensor.contiguous``, which changes the caller's Tensor in place and cuts it off its base.
     """
+    if all(map(paddle.Tensor.is_contiguous, tensors)):
+        return list(tensors)
     return [tensor if tensor.is_contiguous() else tensor.clone() for tensor in tensors]
 
 
