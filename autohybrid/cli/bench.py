@@ -16,6 +16,7 @@ from autohybrid.errors import ExitCode, PlanError, UsageError
 from autohybrid.plan.measurement import Measurement
 from autohybrid.report import measurement as shown
 from autohybrid.report.table import WIDTH
+from autohybrid.runtime import threads
 
 Format = Literal["table", "markdown", "json", "csv"]
 
@@ -64,6 +65,7 @@ def command(
         arguments=arguments,
         is_module=module is not None,
         plan=plan_file,
+        variables=threads.variables_for(made),
         rerun=rerun,
         options={"rtol": made.settings.rtol, "atol": made.settings.atol, "min_gain": made.settings.min_gain},
     )

@@ -15,6 +15,7 @@ from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, split_command
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.exports.code import Code, exported
+from autohybrid.runtime import threads
 
 
 class _ExportCommand(ScriptCommand):
@@ -68,7 +69,12 @@ def command(
             print(f"autohybrid: {plan_file} has no region: nothing is written.", file=sys.stderr)
             return ExitCode.DONE
         job = jobs.Job(
-            action="export", target=target, arguments=arguments, is_module=module is not None, plan=plan_file
+            action="export",
+            target=target,
+            arguments=arguments,
+            is_module=module is not None,
+            plan=plan_file,
+            variables=threads.variables_for(made),
         )
         return _static(job, Path(directory), force)
     if script or module is not None:

@@ -10,6 +10,7 @@ import click
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command
+from autohybrid.runtime import threads
 
 
 @click.command(
@@ -24,8 +25,15 @@ from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_comm
 def command(module: str | None, plan_file: str, script: tuple[str, ...]) -> int:
     """Run SCRIPT with the plan applied to its models at their first calls; exits as the script does."""
     target, arguments = split_command(module, script)
-    plan.load(plan_file)
-    job = jobs.Job(action="run", target=target, arguments=arguments, is_module=module is not None, plan=plan_file)
+    made = plan.load(plan_file)
+    job = jobs.Job(
+        action="run",
+        target=target,
+        arguments=arguments,
+        is_module=module is not None,
+        plan=plan_file,
+        variables=threads.variables_for(made),
+    )
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
         status = jobs.wait(jobs.start(job, Path(name)))
         outcome = jobs.outcome_in(Path(name))

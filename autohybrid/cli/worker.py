@@ -132,6 +132,8 @@ def _run(job: Job, directory: Path) -> Outcome:
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
     with Applier(plan.load(job.plan)) as applier:
         ending = script.run(command)
+    for name, value in job.variables.items():
+        print(f"autohybrid: ran with {name}={value}, as the plan was measured.", file=sys.stderr)
     print(applier.summary(), file=sys.stderr)
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
 

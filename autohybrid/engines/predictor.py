@@ -226,15 +226,14 @@ class PredictorExecutable:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             predictor = inference.create_predictor(config)
-        return _Predictor(predictor, self._inputs, threads=self._options.get("threads"))
+        return _Predictor(predictor, self._inputs)
 
 
 class _Predictor:
-    """One of Paddle's predictors, taking the program's inputs in order; ``threads`` None for as many as eager."""
+    """One of Paddle's predictors, taking the program's inputs in order."""
 
-    def __init__(self, predictor: Any, inputs: int, *, threads: int | None = None) -> None:
+    def __init__(self, predictor: Any, inputs: int) -> None:
         self._predictor = predictor
-        self._own_threads = threads is not None and threads != device.math_threads()
         names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
         self._order = [place_of(name) for name in names]
@@ -244,11 +243,8 @@ class _Predictor:
         given = tensors if self._in_order else [tensors[index] for index in self._order]
         # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
         # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
-        try:
+        with device.math_threads_kept():
             return [output.clone() for output in self._predictor.run(given)]
-        finally:
-            if self._own_threads:
-                device.set_math_threads(device.math_threads())
 
 
 def configured(directory: Path, options: dict[str, Any]) -> Any:
@@ -288,7 +284,7 @@ def _cpu_precisions() -> tuple[str, ...]:
 
 def _configure_cpu(config: Any, options: dict[str, Any]) -> None:
     config.disable_gpu()
-    config.set_cpu_math_library_num_threads(options.get("threads", device.math_threads()))
+    config.set_cpu_math_library_num_threads(device.granted_threads(options.get("threads")))
     # Named mkldnn up to 3.2.
     kind = "onednn" if hasattr(config, "enable_onednn") else "mkldnn"
     if options.get("onednn", True):

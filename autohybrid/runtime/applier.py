@@ -8,7 +8,7 @@ from typing import Any
 from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
 from autohybrid.roots import FORWARD, RootCalls
-from autohybrid.runtime import attach
+from autohybrid.runtime import attach, threads
 from autohybrid.runtime.status import status
 
 
@@ -27,6 +27,7 @@ class Applier:
 
     def __init__(self, plan: Plan, after_call: Callable[[], None] = lambda: None) -> None:
         attach.check_engines(plan)
+        threads.untold(threads.notes(plan))  # the summary tells them, not a warning in the script's output
         self._plan = plan
         self._after_call = after_call
         self._seen: dict[int, Any] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
-from autohybrid.runtime.attach import Unplaced, regions_of, unplaced_in
+from autohybrid.runtime.attach import Unplaced, notes_on, regions_of, unplaced_in
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State
 
@@ -42,9 +42,10 @@ class RegionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The regions of a model; prints as a table."""
+    """The regions of a model, and what must be known of how they run in this process; prints as a table."""
 
     regions: tuple[RegionStatus, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.regions:
@@ -66,7 +67,7 @@ class Status:
         predictors = counted(sum(each.predictors for each in self.regions), "predictor")
         weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
         below = f"{conversions} in {predictors}{weights}"
-        return f"{plain_table(rows, headers, 'lllrrl')}\n{below}"
+        return "\n".join([plain_table(rows, headers, "lllrrl"), below, *self.notes])
 
 
 def _reasons(region: RegionStatus) -> str:
@@ -76,7 +77,7 @@ def _reasons(region: RegionStatus) -> str:
 def status(model: Any) -> Status:
     """What the regions in ``model`` have done so far."""
     placed, unplaced = map(_status_of, regions_of(model)), map(_status_of_unplaced, unplaced_in(model))
-    return Status((*placed, *unplaced))
+    return Status((*placed, *unplaced), notes_on(model))
 
 
 def _status_of_unplaced(found: Unplaced) -> RegionStatus:
