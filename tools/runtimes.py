@@ -14,6 +14,7 @@ Usage: python tools/runtimes.py [--engines NAME,...] [--threads N ...] [--width 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -59,18 +60,18 @@ def settings_for(threads: int) -> list[Setting]:
     made = [Setting(name="eager", eager=threads)]
     if threads > 1:
         made.append(Setting(name="regions", eager=1, regions=threads))
-    both = {"eager": threads, "regions": threads}
+    both = functools.partial(Setting, eager=threads, regions=threads)
     made += [
-        Setting(name="regions", **both),
-        Setting(name="spinning", **both, options={"onnxruntime": {"spinning": True}}),
-        Setting(name="pinning", **both, options={"openvino": {"pinning": True}}),
+        both(name="regions"),
+        both(name="spinning", options={"onnxruntime": {"spinning": True}}),
+        both(name="pinning", options={"openvino": {"pinning": True}}),
     ]
     if threads > 1:
         made += [
-            Setting(name="KMP_BLOCKTIME=0", **both, environment={"KMP_BLOCKTIME": "0"}),
-            Setting(name="KMP_BLOCKTIME=1", **both, environment={"KMP_BLOCKTIME": "1"}),
-            Setting(name="OMP_WAIT_POLICY=PASSIVE", **both, environment={"OMP_WAIT_POLICY": "PASSIVE"}),
-            Setting(name="OMP_WAIT_POLICY=ACTIVE", **both, environment={"OMP_WAIT_POLICY": "ACTIVE"}),
+            both(name="KMP_BLOCKTIME=0", environment={"KMP_BLOCKTIME": "0"}),
+            both(name="KMP_BLOCKTIME=1", environment={"KMP_BLOCKTIME": "1"}),
+            both(name="OMP_WAIT_POLICY=PASSIVE", environment={"OMP_WAIT_POLICY": "PASSIVE"}),
+            both(name="OMP_WAIT_POLICY=ACTIVE", environment={"OMP_WAIT_POLICY": "ACTIVE"}),
             Setting(name="eager, KMP_BLOCKTIME=0", eager=threads, environment={"KMP_BLOCKTIME": "0"}),
         ]
     return made
@@ -156,7 +157,7 @@ def model_with(engines: list[str], width: int) -> tuple[Any, Any, list[Any]]:
     class Mixed(nn.Layer):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            made = [Convolutions, *(lambda: nn.TransformerEncoderLayer(width, 8, 2 * width),) * 2]
+            made: list[Any] = [Convolutions, *[functools.partial(nn.TransformerEncoderLayer, width, 8, 2 * width)] * 2]
             self.parts = nn.LayerList([made[index % len(made)]() for index in range(2 * len(engines))])
             self.eager = nn.Linear(width, width)
 
@@ -189,7 +190,8 @@ def serve(setting: Setting, names: list[str], width: int) -> None:
         assert all(region.hybrid_calls for region in regions), [region.eager_calls for region in regions]
         assert bool(paddle.allclose(answer, expected, rtol=1e-2, atol=1e-3)), "another answer"
         for line in sys.stdin:
-            ends, found = time.perf_counter() + float(line), []
+            ends = time.perf_counter() + float(line)
+            found: list[float] = []
             while not found or time.perf_counter() < ends:
                 started = time.perf_counter()
                 model(x)
