@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import hashlib
 import os
 import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from autohybrid.errors import SetupError
+
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 clock = time.perf_counter
 """Seconds as a float, monotonic; the one clock that every measurement reads."""
@@ -118,6 +124,12 @@ def core_limit(root: Path = Path("/")) -> float | None:
     return min((limit for limit in found if limit > 0.0), default=None)
 
 
+def cores_granted() -> int:
+    """How many threads can work all the time: the usable cores, or fewer whole ones where control groups limit them."""
+    limit = core_limit()
+    return usable_cores() if limit is None else max(1, min(usable_cores(), int(limit)))
+
+
 def memory_limit(root: Path = Path("/")) -> int | None:
     """Bytes that the process's control groups allow it, None for no limit."""
     found = []
@@ -152,7 +164,42 @@ def math_threads() -> int:
 
 def set_math_threads(count: int) -> None:
     """Has eager operators of this thread use so many threads on a CPU from now on."""
-    require_paddle().base.core.set_num_threads(count)
+    # At calls of a region, where looking at the version again would take longer than all else.
+    paddle = sys.modules.get("paddle") or require_paddle()
+    paddle.base.core.set_num_threads(count)
+
+
+def math_threads_now() -> int:
+    """The number of threads that eager operators of this very thread use on a CPU, also when it was told so late."""
+    openmp = _openmp()
+    return math_threads() if openmp is None else int(openmp.omp_get_max_threads())
+
+
+@functools.cache
+def _openmp() -> ctypes.CDLL | None:
+    """The OpenMP that Paddle has loaded: its wheels bring Intel's along. Nothing is loaded here."""
+    for name in ("libiomp5.so", "libgomp.so.1"):
+        with contextlib.suppress(OSError, AttributeError):
+            return ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    return None
+
+
+def keeping_math_threads(work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
+    """``work(argument)``, a run of a predictor: Paddle leaves the calling thread with one math thread, whatever it had.
+
+    A function rather than a context, which would cost a call of a tiny region more than this does.
+    """
+    before = math_threads_now()
+    try:
+        return work(argument)
+    finally:
+        if math_threads_now() != before:
+            set_math_threads(before)
+
+
+def granted_threads(asked: int | None) -> int:
+    """The math threads of a conversion: as asked for, but one a core at most; as many as eager's where nobody asked."""
+    return math_threads() if asked is None else min(asked, cores_granted())
 
 
 def lower_precisions() -> tuple[str, ...]:

@@ -156,7 +156,9 @@ def test_a_float64_activation_that_onednn_loses_is_right_without_it() -> None:
 
 
 def test_threads_reach_paddle_and_follow_eager_by_default(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cores_granted", lambda: 4)
     assert configured(exported, {"threads": 3}).cpu_math_library_num_threads() == 3
+    assert configured(exported, {"threads": 8}).cpu_math_library_num_threads() == 4, "not more than there are cores"
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert configured(exported, {}).cpu_math_library_num_threads() == 2
 
@@ -288,7 +290,7 @@ def test_only_what_a_machine_has_is_offered(machine: engines.Machine, names: set
 
 
 def test_this_machine_allows_what_it_is_told_and_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "usable_cores", lambda: 4)
+    monkeypatch.setattr(device, "cores_granted", lambda: 4)
     monkeypatch.setattr(device, "math_threads", lambda: 1)
     monkeypatch.setattr(device, "lower_precisions", lambda: ("bfloat16",))
     assert engines.this_machine().threads == 1
@@ -300,11 +302,13 @@ def test_this_machine_allows_what_it_is_told_and_has(monkeypatch: pytest.MonkeyP
 def test_threads_of_a_region_are_not_left_to_eager(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     monkeypatch.setattr(device, "set_math_threads", told.append)
-    for threads, expected in ((2, [1]), (1, [])):
+    for after, expected in ((2, [5]), (5, [])):
         told.clear()
-        monkeypatch.setattr(device, "math_threads", lambda: 1)
-        executable = PredictorExecutable(exported, {"threads": threads}, 1)
-        executable.run([paddle.randn([2, 4])])
+        now = iter([5, after])
+        executable = PredictorExecutable(exported, {"threads": 2}, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(device, "math_threads_now", lambda now=now: next(now))
+            executable.run([paddle.randn([2, 4])])
         assert told == expected
         executable.close()
 

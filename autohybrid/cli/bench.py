@@ -16,6 +16,7 @@ from autohybrid.errors import ExitCode, PlanError, UsageError
 from autohybrid.plan.measurement import Measurement
 from autohybrid.report.rendering import Format, render
 from autohybrid.report.table import WIDTH
+from autohybrid.runtime import threads
 
 
 @click.command(
@@ -67,6 +68,7 @@ def command(
         is_module=module is not None,
         verbosity=verbosity,
         plan=plan_file,
+        variables=threads.variables_for(made),
         rerun=rerun,
         options={"rtol": made.settings.rtol, "atol": made.settings.atol, "min_gain": made.settings.min_gain},
     )

@@ -19,6 +19,7 @@ from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.report.rows import counted
 from autohybrid.report.signatures import signature_text
 from autohybrid.report.table import plain_table
+from autohybrid.runtime import threads
 from autohybrid.sizes import size_text
 
 Format = Literal["table", "json"]
@@ -114,7 +115,7 @@ def warm_command(module: str | None, plan_file: str, verbosity: int, script: tup
     The script is ended then, as by sys.exit(); what it prints to stdout is dropped.
     """
     target, arguments = split_command(module, script)
-    plan.load(plan_file)
+    made = plan.load(plan_file)
     job = jobs.Job(
         action="warm",
         target=target,
@@ -122,6 +123,7 @@ def warm_command(module: str | None, plan_file: str, verbosity: int, script: tup
         is_module=module is not None,
         verbosity=verbosity,
         plan=plan_file,
+        variables=threads.variables_for(made),
         repeated=True,
     )
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:

@@ -12,6 +12,7 @@ from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_comm
 from autohybrid.cli.measuring import Interrupted, measured
 from autohybrid.errors import ExitCode, UsageError
 from autohybrid.report.measurement import Checked, gates, sentences
+from autohybrid.runtime import threads
 
 
 @click.command(
@@ -74,6 +75,7 @@ def command(
         is_module=module is not None,
         verbosity=verbosity,
         plan=plan_file,
+        variables=threads.variables_for(made),
         rerun=rerun,
         options=options,
     )

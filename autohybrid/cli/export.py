@@ -15,6 +15,7 @@ from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, split_command, verbosity
 from autohybrid.errors import ExitCode, ScriptError, UsageError
 from autohybrid.exports.code import Code, exported
+from autohybrid.runtime import threads
 
 
 class _ExportCommand(ScriptCommand):
@@ -76,6 +77,7 @@ def command(
             is_module=module is not None,
             plan=plan_file,
             verbosity=verbosity,
+            variables=threads.variables_for(made),
         )
         return _static(job, Path(directory), force)
     if script or module is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from autohybrid.errors import AutohybridError, ExitCode
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A script to run, and what to do with it.
 
-    ``options`` are the fields of :class:`autohybrid.Options`; ``repeated`` says that this is not the first run, so
-    that its output isn't wanted; ``quiet`` that nothing is to be told at its end; ``verbosity`` as in
+    ``options`` are the fields of :class:`autohybrid.Options`; ``variables`` is added to the environment of the process
+    that runs the script, also when it is run plainly; ``repeated`` says that this is not the first run, so that its
+    output isn't wanted; ``quiet`` that nothing is to be told at its end; ``verbosity`` as in
     :func:`autohybrid.logs.show`.
     """
 
@@ -27,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     is_module: bool
     options: dict[str, Any] = {}
     plan: str = ""
+    variables: dict[str, str] = {}
     rerun: bool = False
     repeated: bool = False
     show_progress: bool = False
@@ -67,7 +70,7 @@ def start(job: Job, directory: Path, *, silent: bool = False) -> subprocess.Pope
     """Starts the process that runs the script; it inherits stdin, stderr, the terminal, and, unless silent, stdout."""
     stdin = subprocess.DEVNULL if job.repeated else None
     stdout = subprocess.DEVNULL if job.repeated or silent else None
-    return subprocess.Popen(command(job, directory), stdin=stdin, stdout=stdout)
+    return subprocess.Popen(command(job, directory), stdin=stdin, stdout=stdout, env={**os.environ, **job.variables})
 
 
 def command(job: Job, directory: Path) -> list[str]:

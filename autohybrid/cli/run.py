@@ -10,6 +10,7 @@ import click
 from autohybrid import plan
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
+from autohybrid.runtime import threads
 
 
 @click.command(
@@ -29,7 +30,7 @@ def command(module: str | None, plan_file: str, quiet: bool, verbosity: int, scr
     Nothing is added to its output; on stderr stands, at the end, what ran hybrid and what fell back, and why.
     """
     target, arguments = split_command(module, script)
-    plan.load(plan_file)
+    made = plan.load(plan_file)
     job = jobs.Job(
         action="run",
         target=target,
@@ -38,6 +39,7 @@ def command(module: str | None, plan_file: str, quiet: bool, verbosity: int, scr
         plan=plan_file,
         quiet=quiet,
         verbosity=verbosity,
+        variables=threads.variables_for(made),
     )
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
         status = jobs.wait(jobs.start(job, Path(name)))

@@ -116,14 +116,14 @@ class Runs:
         """The exit code, which must be ``code`` if that is given, and the seconds of one run."""
         with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
             command = self._hybrid(Path(name)) if applied else self._plain()
-            environment = {**os.environ, "AUTOHYBRID_CACHE": str(Path(name) / "cache")} if self.cold else None
+            own = {"AUTOHYBRID_CACHE": str(Path(name) / "cache")} if self.cold else {}
             started = time.monotonic()
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env={**os.environ, **self.job.variables, **own},
                 timeout=max(0.1, self.ends - started),
                 check=False,
             )
@@ -144,5 +144,6 @@ class Runs:
             arguments=self.job.arguments,
             is_module=self.job.is_module,
             plan=str(self.plan_file),
+            variables=self.job.variables,
         )
         return jobs.command(job, directory)

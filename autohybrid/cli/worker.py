@@ -134,7 +134,10 @@ def _run(job: Job, directory: Path) -> Outcome:
     with Applier(plan.load(job.plan)) as applier:
         ending = script.run(command)
     if not job.quiet:
-        _tell(applier.summary(width=_width_of_stderr()))
+        told = [
+            f"autohybrid: ran with {name}={value}, as the plan was measured." for name, value in job.variables.items()
+        ]
+        _tell("\n".join([*told, applier.summary(width=_width_of_stderr())]))
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import paddle
 
+from autohybrid import device
 from autohybrid.engines import garbage
 from autohybrid.engines.dimensions import Alternative, Dimension
 from autohybrid.engines.interface import Request
@@ -97,9 +98,9 @@ class _Wrapped:
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         if self._predictor is not None:
-            results: list[Tensor] = self._predictor.run(list(tensors))
+            results: list[Tensor] = device.keeping_math_threads(self._predictor.run, list(tensors))
             return results
-        answer = self._wrapped(list(tensors))
+        answer = device.keeping_math_threads(self._wrapped, list(tensors))
         # The wrapper compares shapes again at each call and would export anew in the middle of one; the region that
         # calls this has its own variants, so that from here on the predictor alone is needed.
         self._predictor = _inference_engine(self._wrapped).predictor

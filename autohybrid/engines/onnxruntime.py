@@ -133,7 +133,7 @@ def _session(model: Path, options: dict[str, Any], save: Path | None = None) -> 
     onnxruntime.disable_telemetry_events()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _ONLY_ERRORS
-    settings.intra_op_num_threads = options.get("threads", device.math_threads())
+    settings.intra_op_num_threads = device.granted_threads(options.get("threads"))
     settings.inter_op_num_threads = 1
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.get("spinning", False))))
     level = options.get("optimization", "all") if save is not None else "none"

@@ -160,7 +160,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     # Left to itself, it computes in bfloat16 where the processor can.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[options.get("precision", "float32")]}
     if _device(options) == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = options.get("threads", device.math_threads())
+        settings["INFERENCE_NUM_THREADS"] = device.granted_threads(options.get("threads"))
         settings["NUM_STREAMS"] = 1
         settings["ENABLE_CPU_PINNING"] = options.get("pinning", False)
     return settings

@@ -228,15 +228,14 @@ class PredictorExecutable:
             if not noise_is_wanted():
                 warnings.simplefilter("ignore")
             predictor = inference.create_predictor(config)
-        return _Predictor(predictor, self._inputs, threads=self._options.get("threads"))
+        return _Predictor(predictor, self._inputs)
 
 
 class _Predictor:
-    """One of Paddle's predictors, taking the program's inputs in order; ``threads`` None for as many as eager."""
+    """One of Paddle's predictors, taking the program's inputs in order."""
 
-    def __init__(self, predictor: Any, inputs: int, *, threads: int | None = None) -> None:
+    def __init__(self, predictor: Any, inputs: int) -> None:
         self._predictor = predictor
-        self._own_threads = threads is not None and threads != device.math_threads()
         names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
         self._order = [place_of(name) for name in names]
@@ -247,12 +246,8 @@ class _Predictor:
         given = tensors if self._in_order else [tensors[index] for index in self._order]
         # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
         # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
-        try:
-            outputs = self._predictor.run(given) if self._has_run else self._first_run(given)
-            return [output.clone() for output in outputs]
-        finally:
-            if self._own_threads:
-                device.set_math_threads(device.math_threads())
+        outputs = device.keeping_math_threads(self._predictor.run if self._has_run else self._first_run, given)
+        return [output.clone() for output in outputs]
 
     def _first_run(self, tensors: list[Tensor]) -> list[Tensor]:
         with garbage.collected():
@@ -299,7 +294,7 @@ def _cpu_precisions() -> tuple[str, ...]:
 
 def _configure_cpu(config: Any, options: dict[str, Any]) -> None:
     config.disable_gpu()
-    config.set_cpu_math_library_num_threads(options.get("threads", device.math_threads()))
+    config.set_cpu_math_library_num_threads(device.granted_threads(options.get("threads")))
     # Named mkldnn up to 3.2.
     kind = "onednn" if hasattr(config, "enable_onednn") else "mkldnn"
     if options.get("onednn", True):

@@ -206,15 +206,21 @@ def _model_sentence(model: Model) -> str:
     return (
         f"{model.id} is {comparison.speedup:.2f}x as fast with {counted(len(model.regions), 'region')} converted "
         f"(at least {comparison.low:.2f}x, {comparison.confidence:.0%} confidence, "
-        f"{counted(len(model.confirmation.processes), 'process', 'processes')}{_threads_alone(model)})."
+        f"{counted(len(model.confirmation.processes), 'process', 'processes')}).{_of_threads(model)}"
     )
 
 
-def _threads_alone(model: Model) -> str:
+def _of_threads(model: Model) -> str:
+    """What of the speedup is no conversion's; empty where no region uses more threads than eager."""
     found = model.eager_threads
-    if found is None:
+    if found is None or model.confirmation is None:
         return ""
-    return f"; eager with {found.threads} threads: {found.samples.comparison().speedup:.2f}x"
+    alone = found.samples.comparison().speedup
+    if alone <= 1.0:
+        return f" Eager gains nothing from {found.threads} threads."
+    left = model.confirmation.comparison().speedup / alone
+    adds = f", which leaves {left:.2f}x to" if left >= model.confirmation.min_gain else ": nothing is left to"
+    return f" {found.threads} threads alone make eager {alone:.2f}x as fast{adds} the conversion."
 
 
 def layers(model: Model) -> list[RankedLayer]:

@@ -9,7 +9,7 @@ from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
 from autohybrid.report.table import WIDTH
 from autohybrid.roots import FORWARD, RootCalls
-from autohybrid.runtime import attach
+from autohybrid.runtime import attach, threads
 from autohybrid.runtime.status import status
 from autohybrid.runtime.summary import summary
 
@@ -29,6 +29,7 @@ class Applier:
 
     def __init__(self, plan: Plan, after_call: Callable[[], None] = lambda: None) -> None:
         attach.check_engines(plan)
+        threads.untold(threads.notes(plan))  # the summary tells them, not a warning in the script's output
         self._plan = plan
         self._after_call = after_call
         self._seen: dict[int, Any] = {}

@@ -14,6 +14,7 @@ from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.logs import LOGGER, warn
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
+from autohybrid.runtime import threads
 from autohybrid.runtime.chain import Rewritten
 from autohybrid.runtime.chain_finder import Chain
 from autohybrid.runtime.chain_source import Refused
@@ -88,6 +89,9 @@ def apply(
     except BaseException:
         restore(model)  # a plan is applied whole or not at all
         raise
+    _notes[model] = threads.notes(content)
+    for note in threads.untold(_notes[model]):
+        warn(note, stacklevel=2)
     return model
 
 
@@ -122,6 +126,14 @@ class Unplaced:
 
 
 _unplaced: weakref.WeakKeyDictionary[Any, list[Unplaced]] = weakref.WeakKeyDictionary()
+
+
+_notes: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def notes_on(model: Any) -> tuple[str, ...]:
+    """What must be known of how the plan that was applied to ``model`` runs in this process."""
+    return _notes.get(model, ()) if hasattr(model, "sublayers") else ()
 
 
 def unplaced_in(model: Any) -> Sequence[Unplaced]:
@@ -280,6 +292,7 @@ def restore(model: ModelT) -> ModelT:
         place.region.close()
     if hasattr(model, "sublayers"):
         _unplaced.pop(model, None)
+        _notes.pop(model, None)
     return model
 
 

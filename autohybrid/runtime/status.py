@@ -8,7 +8,7 @@ from typing import Any
 from autohybrid.report.html import fragment
 from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
-from autohybrid.runtime.attach import Unplaced, regions_of, unplaced_in
+from autohybrid.runtime.attach import Unplaced, notes_on, regions_of, unplaced_in
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State
 
@@ -47,9 +47,10 @@ _ALIGNMENT = "lllrrl"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The regions of a model; prints as a table."""
+    """The regions of a model, and what must be known of how they run in this process; prints as a table."""
 
     regions: tuple[RegionStatus, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.regions:
@@ -79,7 +80,7 @@ class Status:
         conversions = counted(sum(each.conversions for each in self.regions), "conversion")
         predictors = counted(sum(each.predictors for each in self.regions), "predictor")
         weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
-        return f"{conversions} in {predictors}{weights}"
+        return "\n".join([f"{conversions} in {predictors}{weights}", *self.notes])
 
 
 def _reasons(region: RegionStatus) -> str:
@@ -89,7 +90,7 @@ def _reasons(region: RegionStatus) -> str:
 def status(model: Any) -> Status:
     """What the regions in ``model`` have done so far."""
     placed, unplaced = map(_status_of, regions_of(model)), map(_status_of_unplaced, unplaced_in(model))
-    return Status((*placed, *unplaced))
+    return Status((*placed, *unplaced), notes_on(model))
 
 
 def _status_of_unplaced(found: Unplaced) -> RegionStatus:

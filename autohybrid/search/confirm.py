@@ -15,7 +15,7 @@ from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
 from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of, tolerance_for
-from autohybrid.search.sampling import duration, interleaved
+from autohybrid.search.sampling import duration, have_threads, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.structure import Tensor, flatten, signature
 
@@ -100,7 +100,7 @@ class Confirmation:
 
     def _measured(self, placed: Sequence[Placed]) -> Samples:
         """Seconds per root call, the kept calls weighted as the script makes them."""
-        hybrid = root_call(self.root)
+        hybrid = root_call(self.root, wall_clock=have_threads([each.options for each in self.regions]))
 
         def baseline() -> float:
             with _lifted(placed):

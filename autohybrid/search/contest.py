@@ -13,7 +13,7 @@ from autohybrid.runtime import attach
 from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.confirm import ROUNDS_TO_PROVE, call_kept, root_call
-from autohybrid.search.sampling import interleaved
+from autohybrid.search.sampling import have_threads, interleaved
 
 
 class Contested(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,8 @@ class Contest:
                 return
 
     def _measured(self, other: Sequence[Placed], one: Sequence[Placed]) -> Samples:
-        called = root_call(self.root)
+        wall_clock = have_threads([each.options for each in (*self.one, *self.other)])
+        called = root_call(self.root, wall_clock=wall_clock)
 
         def with_regions(placed: Sequence[Placed]) -> Callable[[], float]:
             def measured() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from autohybrid.device import usable_cores
+from autohybrid import device
 from autohybrid.errors import UsageError
 from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL, LOWER_PRECISIONS
 
@@ -91,7 +91,7 @@ class Options:
     @property
     def most_threads(self) -> int | None:
         """Math threads that a conversion may use; None for those of eager."""
-        return usable_cores() if self.threads == "auto" else self.threads
+        return device.cores_granted() if self.threads == "auto" else self.threads
 
     def budget_for(self, script_seconds: float) -> float:
         """Seconds for trials and confirmation of a run that took ``script_seconds``."""

@@ -13,7 +13,7 @@ from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State
 from autohybrid.search.halving import WORTH_CHANGING, halved
 from autohybrid.search.outcomes import Raced, Runner
-from autohybrid.search.sampling import in_turn
+from autohybrid.search.sampling import have_threads, in_turn
 from autohybrid.search.trial import Trial, proven
 
 
@@ -53,11 +53,16 @@ class Race:
         def called(region: Region) -> Callable[[], Any]:
             return lambda: region(*args, **kwargs)
 
+        wall_clock = have_threads([trial.options for trial in (self.best, *self.others)])
         with paddle.set_grad_enabled(different[0].gradients):
             winner, laps = halved(
                 [at for at, problem in enumerate(problems) if at and not problem],
                 lambda at, seconds: in_turn(
-                    called(regions[0]), called(regions[at]), min_gain=WORTH_CHANGING, seconds=seconds
+                    called(regions[0]),
+                    called(regions[at]),
+                    min_gain=WORTH_CHANGING,
+                    seconds=seconds,
+                    wall_clock=wall_clock,
                 ),
                 self.seconds,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from autohybrid.device import clock, math_threads, seconds_kept_waiting, synchronize
@@ -76,12 +76,13 @@ def in_turn(
     seconds: float,
     patience: float = 0.0,
     fewest: int = FEWEST_PAIRS,
+    wall_clock: bool = False,
 ) -> Samples:
     """:func:`interleaved` for two actions, quick ones repeated within a sample. Seconds of one action each."""
     repeats = repeats_for(eager, hybrid)
     return interleaved(
-        lambda: duration(eager, repeats),
-        lambda: duration(hybrid, repeats),
+        lambda: duration(eager, repeats, wall_clock=wall_clock),
+        lambda: duration(hybrid, repeats, wall_clock=wall_clock),
         min_gain=min_gain,
         seconds=seconds,
         patience=patience,
@@ -120,3 +121,11 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
     passed = clock() - started
     waited = seconds_kept_waiting() - before if math_threads() == 1 and not wall_clock else 0.0
     return (passed - waited if waited < passed else passed) / repeats
+
+
+def have_threads(options: Iterable[dict[str, Any]]) -> bool:
+    """Whether conversions with these options may use several math threads: then all time counts.
+
+    What keeps this thread waiting may be a thread of theirs.
+    """
+    return any(each.get("threads", 1) > 1 for each in options)

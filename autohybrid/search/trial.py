@@ -26,7 +26,7 @@ from autohybrid.runtime.variant import Recipe, State, Variant
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
-from autohybrid.search.sampling import in_turn
+from autohybrid.search.sampling import have_threads, in_turn
 from autohybrid.structure import flatten
 
 CHECKING_SHARE = 0.25
@@ -190,7 +190,12 @@ class Trial:
 
         with paddle.set_grad_enabled(call.gradients):
             return in_turn(
-                eager, hybrid, min_gain=self.min_gain, seconds=self.measuring_seconds, patience=self.patience
+                eager,
+                hybrid,
+                min_gain=self.min_gain,
+                seconds=self.measuring_seconds,
+                patience=self.patience,
+                wall_clock=have_threads([self.options]),
             )
 
 

@@ -1,0 +1,305 @@
+"""Math threads: what a process is told before it imports Paddle, what comes too late, and what stays eager's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paddle
+import plans
+import pytest
+from commands import AUTOHYBRID, CHANGES
+from engine_regions import ENGINES, region_of, settled
+
+import autohybrid
+from autohybrid import device, engines, plan
+from autohybrid.cli import whole
+from autohybrid.cli.job import Job
+from autohybrid.runtime import threads
+from autohybrid.runtime.applier import Applier
+from autohybrid.runtime.fingerprint import fingerprint, structure_lines
+from autohybrid.runtime.signature import recorded
+from autohybrid.search import sampling
+from autohybrid.search.options import Options
+from autohybrid.structure import flatten
+
+X = paddle.ones([2, 4])
+needs_two_cores = pytest.mark.skipif(device.cores_granted() < 2, reason="needs two cores")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_told", set())
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda count: monkeypatch.setattr(device, "cores_granted", lambda: count)
+
+
+@pytest.fixture
+def model() -> Iterator[Any]:
+    made = paddle.nn.Sequential(paddle.nn.Linear(4, 4), paddle.nn.ReLU())
+    made.eval()
+    yield made
+    autohybrid.restore(made)
+
+
+def _plan(*, eagers: int = 1, options: dict[str, Any] | None = None, path: str = "0") -> plan.Plan:
+    """A plan for ``model`` with one region, measured where eager had so many threads."""
+    layer = paddle.nn.Sequential(paddle.nn.Linear(4, 4), paddle.nn.ReLU())
+    tensors, structure = flatten(((X,), {}))
+    call = recorded(structure, tensors, ((-1, 4),))
+    region = plans.region(path, call, engine="predictor", options=options or {}, class_name="Linear")
+    lines = structure_lines(layer)
+    entry = plans.model([region], fingerprint=fingerprint(lines), structure=lines, class_name="Sequential")
+    return plans.whole([entry], environment=_environment(eagers))
+
+
+def _environment(eagers: int) -> plan.Environment:
+    fields = {name: getattr(plans.ENVIRONMENT, name) for name in plan.Environment.__struct_fields__}
+    return plan.Environment(**{**fields, "math_threads": eagers})
+
+
+# Before Paddle is imported.
+
+
+@pytest.mark.parametrize(
+    ("eagers", "given", "said"),
+    [
+        (2, None, {"OMP_NUM_THREADS": "2"}),
+        (2, "", {"OMP_NUM_THREADS": "2"}),
+        (2, "1", {}),
+        (8, None, {"OMP_NUM_THREADS": "4"}),
+        (1, None, {}),
+    ],
+)
+def test_a_process_is_told_what_the_user_left_open(
+    eagers: int,
+    given: str | None,
+    said: dict[str, str],
+    cores: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores(4)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads.variables_for(_plan(eagers=eagers)) == said
+
+
+def test_a_plan_that_changes_nothing_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    made = plans.whole([plans.model([])], environment=_environment(2))
+    assert threads.variables_for(made) == {}
+    assert threads.notes(made) == ()
+
+
+SCRIPT = """
+import os, threading
+import paddle
+from autohybrid import device
+
+model = paddle.nn.Sequential(paddle.nn.Linear(4, 4), paddle.nn.ReLU())
+model.eval()
+with paddle.no_grad():
+    for _ in range(5):
+        model(paddle.ones([2, 4]))
+seen = [os.environ["OMP_NUM_THREADS"], device.math_threads_now()]
+other = threading.Thread(target=lambda: seen.append(device.math_threads_now()))
+other.start()
+other.join()
+print(*seen)
+"""
+
+
+def _run(command: list[str], folder: Path, own: str | None = None) -> subprocess.CompletedProcess[str]:
+    """``autohybrid COMMAND script.py`` where the user has, or hasn't, said how many threads there are to be."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.run(
+        [*AUTOHYBRID, *command, "script.py"],
+        cwd=folder,
+        env={**environment, **CHANGES, **({"OMP_NUM_THREADS": own} if own else {})},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@needs_two_cores
+def test_run_gives_every_thread_of_the_script_what_the_plan_was_measured_with(tmp_path: Path) -> None:
+    plan.save(_plan(eagers=2), tmp_path / "plan.json")
+    done = _run(["run", "--plan", "plan.json"], tmp_path)
+    assert done.stdout.split() == ["2", "2", "2"]
+    assert "autohybrid: ran with OMP_NUM_THREADS=2, as the plan was measured." in done.stderr
+    assert "hybrid" in done.stderr
+    assert "too late" not in done.stderr
+
+
+@needs_two_cores
+def test_the_users_own_number_stays_and_the_difference_is_said_once(tmp_path: Path) -> None:
+    plan.save(_plan(eagers=2), tmp_path / "plan.json")
+    done = _run(["run", "--plan", "plan.json"], tmp_path, own="1")
+    assert done.stdout.split() == ["1", "1", "1"]
+    assert done.stderr.count("The plan was measured with 2 math threads, this process has 1") == 1
+    assert "ran with" not in done.stderr
+
+
+def test_both_sides_of_a_whole_script_have_the_same_threads(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import os, sys; sys.exit(int(os.environ['OMP_NUM_THREADS']))")
+    plan.save(plans.whole([plans.model([])]), tmp_path / "plan.json")
+    job = Job(action="measure", target=str(script), arguments=[], is_module=False, variables={"OMP_NUM_THREADS": "7"})
+    runs = whole.Runs(job=job, plan_file=tmp_path / "plan.json", ends=time.monotonic() + 200.0)
+    assert [runs._run(applied=applied)[0] for applied in (False, True)] == [7, 7]
+
+
+# Too late.
+
+
+@pytest.mark.parametrize(
+    ("eagers", "here", "options", "path", "differs"),
+    [
+        (2, 1, {}, "0", True),
+        (1, 2, {}, "0", True),
+        (2, 2, {}, "0", False),
+        (2, 1, {"threads": 2}, "0", True),  # what is beside the region is eager
+        (2, 1, {"threads": 2}, "", False),
+        (2, 1, {}, "", True),
+        (8, 4, {}, "0", False),  # there aren't more cores
+    ],
+)
+def test_what_comes_too_late_is_said(
+    eagers: int,
+    here: int,
+    options: dict[str, Any],
+    path: str,
+    differs: bool,
+    cores: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores(4)
+    monkeypatch.setattr(device, "math_threads", lambda: here)
+    made = _plan(eagers=eagers, options=options, path=path)
+    assert bool(threads.difference(made)) == differs
+    assert threads.notes(made) == ((threads.difference(made),) if differs else ())
+
+
+def test_fewer_cores_than_a_region_had_are_said(cores: Callable[[int], None]) -> None:
+    made = _plan(options={"threads": 8})
+    cores(8)
+    assert threads.notes(made) == ()
+    cores(2)
+    (note,) = threads.notes(made)
+    assert note == "The plan's regions were measured with 8 math threads; they get 2, one a core that may be used."
+
+
+def test_apply_warns_once_and_status_goes_on_saying_it(model: Any, cores: Callable[[int], None]) -> None:
+    cores(2)
+    made = _plan(eagers=2)
+    with pytest.warns(RuntimeWarning, match="set OMP_NUM_THREADS=2 before Python starts"):
+        autohybrid.apply(model, made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        autohybrid.restore(model)
+        assert autohybrid.status(model).notes == ()
+        autohybrid.apply(model, made)
+    assert "this process has 1" in str(autohybrid.status(model))
+    assert autohybrid.status(model).notes == threads.notes(made)
+
+
+def test_a_script_that_is_run_with_a_plan_sees_no_warning(model: Any, cores: Callable[[int], None]) -> None:
+    cores(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Applier(_plan(eagers=2)) as applier, paddle.no_grad():
+            model(X)
+    assert "this process has 1" in applier.summary()
+
+
+@needs_two_cores
+def test_a_late_number_is_the_calling_threads_own() -> None:
+    # What makes it too late: if this fails, Paddle has changed, and apply could set what it only says.
+    seen: list[int] = []
+    other = threading.Thread(target=lambda: seen.append(device.math_threads_now()))
+    try:
+        device.set_math_threads(2)
+        assert device.math_threads_now() == 2
+        other.start()
+        other.join()
+    finally:
+        device.set_math_threads(device.math_threads())
+    assert seen == [device.math_threads()]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_region_leaves_eager_the_threads_that_it_was_told_late(engine: str) -> None:
+    with region_of(paddle.nn.Linear(4, 4), engine) as region:
+        settled(region, X)
+        try:
+            device.set_math_threads(3)
+            region(X)
+            assert device.math_threads_now() == 3
+        finally:
+            device.set_math_threads(device.math_threads())
+
+
+# Cores.
+
+
+def test_a_quota_of_the_control_group_is_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "usable_cores", lambda: 8)
+    for limit, granted in ((None, 8), (16.0, 8), (2.5, 2), (0.5, 1)):
+        monkeypatch.setattr(device, "core_limit", lambda limit=limit: limit)
+        assert device.cores_granted() == granted
+
+
+def test_a_process_that_may_use_one_core_is_offered_one_thread() -> None:
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from autohybrid import device, engines
+from autohybrid.search.options import Options
+print(Options(threads="auto").most_threads, engines.this_machine(threads=8).threads, device.granted_threads(8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1", "1"]
+
+
+def test_all_granted_cores_are_tried_where_that_is_asked_for(cores: Callable[[int], None]) -> None:
+    cores(6)
+    assert Options(threads="auto").most_threads == 6
+    assert engines.this_machine(threads=6).threads == 6
+
+
+# Time.
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"), [([], False), ([{"threads": 1}, {}], False), ([{}, {"threads": 2}], True)]
+)
+def test_waiting_counts_where_a_conversion_has_threads(options: list[dict[str, Any]], counted: bool) -> None:
+    assert sampling.have_threads(options) == counted
+
+
+def test_waiting_for_ones_own_threads_is_no_time_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    waited = iter(range(1000))
+    monkeypatch.setattr(sampling, "clock", lambda: float(next(clock)))
+    monkeypatch.setattr(sampling, "seconds_kept_waiting", lambda: next(waited) / 2)
+    monkeypatch.setattr(sampling, "repeats_for", lambda *_: 1)
+
+    def taken(wall_clock: bool) -> float:
+        found = sampling.in_turn(int, int, min_gain=1.05, seconds=0.0, fewest=1, wall_clock=wall_clock)
+        return found.eager[0]
+
+    assert (taken(True), taken(False)) == (1.0, 0.5)
