@@ -1,18 +1,23 @@
 """What a region costs a call besides the program: the guards, the key, the rebuilt answer.
 
 Prints microseconds, the best of several runs: a call of ten Tensors, the quick check in it, and the full check that
-follows where the quick one sees a change. Then what each engine takes for 1, 10 and 50 small Tensors in and as many
-out, with next to nothing computed: without a region, within one, and Paddle's wrapper for comparison.
+follows where the quick one sees a change. Then each engine beside Paddle's wrapper, call by call in one run, for 1, 10
+and 50 small Tensors in and as many out, with next to nothing computed: medians of a region's call, and of its parts.
 
-python tools/overhead.py
+python tools/overhead.py [--rounds 500] [-o overhead.json]
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import sys
 import tempfile
 import timeit
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -20,12 +25,15 @@ import paddle
 from paddle import nn
 
 import autohybrid
-from autohybrid import engines
+from autohybrid import device, engines
+from autohybrid.device import clock
 from autohybrid.engines.silence import stdout_kept
+from autohybrid.errors import ConversionError
 from autohybrid.runtime.variant import Variant
 
 RUNS = 7
 CALLS = 2000
+WARM = 20
 
 
 class Wide(nn.Layer):  # type: ignore[misc]
@@ -72,44 +80,101 @@ class Many(nn.Layer):  # type: ignore[misc]
         return [tensor * 2.0 for tensor in tensors]
 
 
-def measure_wrapper(tensors: list[Any]) -> str:
-    """Microseconds for a call of ``paddle.incubate.jit.inference``."""
+def wrapper(tensors: list[Any]) -> Any:
+    """A Layer within ``paddle.incubate.jit.inference``, ready to be called."""
     with tempfile.TemporaryDirectory() as directory, stdout_kept(), contextlib.redirect_stdout(sys.stderr):
         wrapped = paddle.incubate.jit.inference(Many(), save_model_dir=directory)
         wrapped(tensors)
-        return f"{'wrapper':>12}  {len(tensors):>8}  {'':>12}  {best(lambda: wrapped(tensors), CALLS // 10):>12.1f}"
+    return wrapped
 
 
-def measure_engine(name: str, tensors: list[Any]) -> str:
-    """Microseconds for a call of an engine's executable, and of a region around it."""
-    model: Any = Many()
-    model.eval()
-    autohybrid.inference(model, engine=name)
+def parts_of(model: Any, tensors: list[Any]) -> dict[str, Callable[[], Any]]:
+    """A call of ``model``, and what it is made of; raises where the region stays eager."""
     for _ in range(6):
         model(tensors)
     region = model.forward
     (variant,) = region.variants
     if not region.hybrid_calls:
-        return f"{name:>12}  {len(tensors):>8}  {variant.reason}"
-    alone = best(lambda: variant.executable.run(tensors), CALLS // 10)
-    line = f"{name:>12}  {len(tensors):>8}  {alone:>12.1f}  {best(lambda: region(tensors), CALLS // 10):>12.1f}"
-    autohybrid.restore(model)
-    return line
+        raise ConversionError(variant.reason)
+    outputs = variant.run(tensors)
+    return {
+        "call": lambda: model(tensors),
+        "guards": region._nothing_to_consider,
+        "key": lambda: variant.takes((tensors,), {}),
+        "engine": lambda: variant.executable.run(tensors),
+        "answer": lambda: variant.answer.rebuild(outputs, tensors),
+    }
 
 
-def measure_engines() -> None:
+def sampled(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round, the calls in turn: none has warmer caches than another."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + WARM):
+        for name, call in calls.items():
+            started = clock()
+            call()
+            if number >= WARM:
+                samples[name].append(clock() - started)
+    return samples
+
+
+def against_wrapper(name: str, count: int, rounds: int) -> dict[str, Any]:
+    """One engine beside the wrapper, call by call: medians in microseconds, and the median of the paired ratios."""
+    tensors = [paddle.randn([1, 4]) for _ in range(count)]
+    wrapped = wrapper(tensors)
+    model: Any = Many()
+    model.eval()
+    autohybrid.inference(model, engine=name, isolation="none")
+    try:
+        parts = parts_of(model, tensors)
+        samples = sampled({"wrapper": lambda: wrapped(tensors), **parts}, rounds)
+    except ConversionError as error:
+        return {"engine": name, "tensors": count, "reason": str(error)}
+    finally:
+        autohybrid.restore(model)
+    ratios = [call / other for call, other in zip(samples["call"], samples["wrapper"], strict=True)]
+    return {
+        "engine": name,
+        "tensors": count,
+        "ratio": median(ratios),
+        "median_us": {part: median(found) * 1e6 for part, found in samples.items()},
+        "samples": samples,
+    }
+
+
+def measure_engines(rounds: int) -> list[dict[str, Any]]:
     """Prints a row for each engine and number of Tensors."""
-    print(f"\n{'engine':>12}  {'Tensors':>8}  {'alone, us':>12}  {'a call, us':>12}")
+    columns = ("wrapper", "call", "guards", "key", "engine", "answer")
+    print(
+        f"\n{'engine':>12}  {'Tensors':>7}" + "".join([f"  {f'{name}, us':>11}" for name in columns]) + "  call/wrapper"
+    )
+    rows = []
     with paddle.no_grad():
         for count in (1, 10, 50):
-            tensors = [paddle.randn([1, 4]) for _ in range(count)]
-            print(measure_wrapper(tensors))
             for name in engines.available():
-                print(measure_engine(name, tensors))
+                row = against_wrapper(name, count, rounds)
+                rows.append(row)
+                found = row.get("median_us", {})
+                cells = "".join([f"  {found[each]:>11.1f}" for each in columns if each in found])
+                print(
+                    f"{name:>12}  {count:>7}{cells}  {row.get('reason') or format(row['ratio'], '>12.2f')}", flush=True
+                )
+    return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=500, help="calls of each kind beside the wrapper (500)")
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file for the machine, the medians and all samples")
+    options = parser.parse_args()
     print(f"{'parameters':>10}  {'a call, us':>12}  {'quick, us':>12}  {'full, us':>12}")
     for count in (10, 200, 2000):
         measure(count)
-    measure_engines()
+    rows = measure_engines(options.rounds)
+    if options.output is not None:
+        machine = {"processor": device.cpu_model(), "cores": device.usable_cores(), "paddle": paddle.__version__}
+        options.output.write_text(json.dumps({"machine": machine, "rows": rows}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
