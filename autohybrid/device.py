@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import platform
@@ -181,6 +182,36 @@ def resident_memory(pid: int | str = "self") -> int:
             if line.startswith("VmRSS"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def private_memory() -> int:
+    """Bytes of physical memory with no file behind them that this process holds: what no pressure can get back.
+
+    Code of libraries and mapped files don't count; in a forked child, pages that it still shares with its parent do.
+    """
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+        return sum(int(line[1]) * 1024 for line in lines if line[0] in ("RssAnon:", "RssShmem:"))
+    return 0
+
+
+def trim_memory() -> None:
+    """Has the C library give the kernel back what was freed; without effect where it has no such function."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
+    """Whether a directory is on a file system without a disk, as the kernel's list of mounts has it."""
+    number = path.stat().st_dev
+    named = f"{os.major(number)}:{os.minor(number)}"
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/mountinfo").read_text().splitlines():
+            # mount, parent, device, ... - type source options
+            before, _, after = line.partition(" - ")
+            if before.split()[2:3] == [named]:
+                return after.split()[:1] in (["tmpfs"], ["ramfs"])
+    return False
 
 
 def peak_memory() -> int:
