@@ -195,8 +195,17 @@ def private_memory() -> int:
     return 0
 
 
+def held_memory() -> int:
+    """:func:`private_memory`, with what Paddle has allocated on a GPU, once what was freed is given back."""
+    trim_memory()
+    on_device = int(require_paddle().device.cuda.memory_allocated()) if on_gpu() else 0
+    return private_memory() + on_device
+
+
 def trim_memory() -> None:
-    """Has the C library give the kernel back what was freed; without effect where it has no such function."""
+    """Has the C library, and Paddle's pool on a GPU, give back what was freed; without effect where they can't."""
+    if on_gpu():
+        require_paddle().device.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -76,7 +76,7 @@ DIMENSIONS = (
         name="oneDNN",
         alternatives=on_cpu(
             Alternative(options={"deleted_passes": ["onednn_placement_pass"]}, cures=True, hope=1.2),
-            Alternative(options={"onednn": False}, cures=True, hope=1.2),
+            Alternative(options={"onednn": False}, cures=True, hope=1.2, lean=True),
             Alternative(options={"optimization_level": 0}, cures=True),
         ),
     ),
