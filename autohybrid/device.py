@@ -62,6 +62,11 @@ def synchronize() -> None:
         require_paddle().device.synchronize()
 
 
+def stream() -> int | None:
+    """The number of the stream that Paddle's operators are put on now; None on a CPU, which has none."""
+    return int(require_paddle().device.current_stream().stream_base.cuda_stream) if on_gpu() else None
+
+
 def seconds_kept_waiting() -> float:
     """Seconds for which this thread was ready to run until now, and other work had its core; 0.0 if nobody counts them.
 
