@@ -85,10 +85,10 @@ class Status:
         conversions = counted(sum(each.conversions for each in self.regions), "conversion")
         predictors = counted(sum(each.predictors for each in self.regions), "predictor")
         weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
-        return "\n".join([f"{conversions} in {predictors}{weights}", *_released(self.regions)])
+        return "\n".join([f"{conversions} in {predictors}{weights}", *told_of_weights(self.regions)])
 
 
-def _released(regions: Sequence[RegionStatus]) -> Iterator[str]:
+def told_of_weights(regions: Sequence[RegionStatus]) -> Iterator[str]:
     """What was moved to a file, and what not, a line each."""
     freed = sum(each.released_bytes for each in regions)
     if freed:
