@@ -20,6 +20,7 @@ import paddle
 from autohybrid import engines, store
 from autohybrid.engines import Engine
 from autohybrid.errors import ConversionError, UsageError
+from autohybrid.runtime import released
 from autohybrid.runtime.equality import DEFAULT_ATOL, DEFAULT_RTOL, Tolerance
 from autohybrid.runtime.parameters import Parameters
 from autohybrid.runtime.policies import MAX_VARIANTS, Policies
@@ -58,6 +59,7 @@ def inference(
     on_fallback: Callable[[str, str], object] | None = None,
     isolation: str = "fork",
     max_variants: int = MAX_VARIANTS,
+    release_weights: bool = False,
 ) -> Any:
     """Has a Layer, or a method of one, answer from a static graph once that is proven to answer as eager does.
 
@@ -95,6 +97,8 @@ def inference(
         on_fallback: is called with the region's name and the reason at each call that eager answers.
         isolation: ``"fork"`` to try each conversion in a forked child first, ``"none"`` not to.
         max_variants: structures and shapes for which conversions are held at once.
+        release_weights: move the Layer's weights to a file in the user's cache once its conversion answers, see
+            :func:`autohybrid.apply`.
 
     Raises:
         UsageError: something that isn't a Layer or a method of one; a parameter that can't be had here.
@@ -115,6 +119,8 @@ def inference(
         skip_prune_program=skip_prune_program,
     )
     parameters.check()
+    if release_weights:
+        released.folder()
     name = engine or parameters.engine()
     options = parameters.options_for(name)
     lower = precision_mode != "float32" or (with_trt and trt_precision_mode != "float32")
@@ -134,6 +140,7 @@ def inference(
             on_fallback=on_fallback,
             isolation=isolation,
             max_variants=max_variants,
+            release_weights=release_weights,
         ),
     )
     return settings.wrap if function is None else settings.wrap(function)

@@ -67,6 +67,11 @@ def synchronize() -> None:
         require_paddle().device.synchronize()
 
 
+def stream() -> int | None:
+    """The number of the stream that Paddle's operators are put on now; None on a CPU, which has none."""
+    return int(require_paddle().device.current_stream().stream_base.cuda_stream) if on_gpu() else None
+
+
 def seconds_kept_waiting() -> float:
     """Seconds for which this thread was ready to run until now, and other work had its core; 0.0 if nobody counts them.
 
@@ -228,6 +233,45 @@ def resident_memory(pid: int | str = "self") -> int:
             if line.startswith("VmRSS"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def private_memory() -> int:
+    """Bytes of physical memory with no file behind them that this process holds: what no pressure can get back.
+
+    Code of libraries and mapped files don't count; in a forked child, pages that it still shares with its parent do.
+    """
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+        return sum(int(line[1]) * 1024 for line in lines if line[0] in ("RssAnon:", "RssShmem:"))
+    return 0
+
+
+def held_memory() -> int:
+    """:func:`private_memory`, with what Paddle has allocated on a GPU, once what was freed is given back."""
+    trim_memory()
+    on_device = int(require_paddle().device.cuda.memory_allocated()) if on_gpu() else 0
+    return private_memory() + on_device
+
+
+def trim_memory() -> None:
+    """Has the C library, and Paddle's pool on a GPU, give back what was freed; without effect where they can't."""
+    if on_gpu():
+        require_paddle().device.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def lies_in_memory(path: Path, root: Path = Path("/")) -> bool:
+    """Whether a directory is on a file system without a disk, as the kernel's list of mounts has it."""
+    number = path.stat().st_dev
+    named = f"{os.major(number)}:{os.minor(number)}"
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/mountinfo").read_text().splitlines():
+            # mount, parent, device, ... - type source options
+            before, _, after = line.partition(" - ")
+            if before.split()[2:3] == [named]:
+                return after.split()[:1] in (["tmpfs"], ["ramfs"])
+    return False
 
 
 def peak_memory() -> int:

@@ -35,6 +35,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     show_progress: bool = False
     quiet: bool = False
     verbosity: int = 0
+    release_weights: bool = False
 
 
 class Warmed(msgspec.Struct, frozen=True, kw_only=True):

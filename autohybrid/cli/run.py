@@ -21,10 +21,22 @@ from autohybrid.runtime import threads
 )
 @click.option("-m", "module", metavar="MODULE", help="Run a module as a script, as python -m does.")
 @click.option("--plan", "plan_file", metavar="FILE", default="plan.json", show_default=True, help="The plan to apply.")
+@click.option(
+    "--release-weights",
+    is_flag=True,
+    help="Move the weights of converted Layers to a file, from which eager gets them back where it needs them.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing at the end of what ran hybrid and what fell back.")
 @verbosity
 @script_arguments
-def command(module: str | None, plan_file: str, quiet: bool, verbosity: int, script: tuple[str, ...]) -> int:
+def command(
+    module: str | None,
+    plan_file: str,
+    release_weights: bool,
+    quiet: bool,
+    verbosity: int,
+    script: tuple[str, ...],
+) -> int:
     """Run SCRIPT with the plan applied to its models at their first calls; exits as the script does.
 
     Nothing is added to its output; on stderr stands, at the end, what ran hybrid and what fell back, and why.
@@ -40,6 +52,7 @@ def command(module: str | None, plan_file: str, quiet: bool, verbosity: int, scr
         quiet=quiet,
         verbosity=verbosity,
         variables=threads.variables_for(made),
+        release_weights=release_weights,
     )
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
         status = jobs.wait(jobs.start(job, Path(name)))

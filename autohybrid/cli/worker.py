@@ -131,7 +131,7 @@ def _run(job: Job, directory: Path) -> Outcome:
     from autohybrid.runtime.applier import Applier
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Applier(plan.load(job.plan)) as applier:
+    with Applier(plan.load(job.plan), release_weights=job.release_weights) as applier:
         ending = script.run(command)
     if not job.quiet:
         told = [

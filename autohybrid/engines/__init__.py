@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from autohybrid.engines.dimensions import Alternative, Dimension, Machine, attempts, combined, this_machine
+from autohybrid.engines.dimensions import Alternative, Dimension, Machine, attempts, combined, lean, this_machine
 from autohybrid.engines.interface import Busy, Engine, Executable, Request, StorableEngine, StoredExecutable
 from autohybrid.errors import UsageError
 
@@ -26,6 +26,7 @@ __all__ = [
     "available",
     "by_name",
     "combined",
+    "lean",
     "runtime_of",
     "this_machine",
 ]

@@ -54,11 +54,13 @@ class Alternative:
         options: what differs from the defaults.
         hope: how many times as fast as with the defaults it may be at best; 1 where it is never faster.
         cures: whether it is known to put right what the defaults convert wrongly, or not at all.
+        lean: whether it holds less memory than the defaults; tried where that is limited.
     """
 
     options: dict[str, Any]
     hope: float = 1.0
     cures: bool = False
+    lean: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,11 @@ PRECISION = Dimension(
 def attempts(engine: Engine, machine: Machine) -> list[dict[str, Any]]:
     """What to try one after another until it is right: the engine's defaults, then each alternative that cures."""
     return [{}, *(each.options for choice in engine.dimensions for each in choice.alternatives(machine) if each.cures)]
+
+
+def lean(engine: Engine, machine: Machine) -> list[dict[str, Any]]:
+    """The options with which an engine holds less memory."""
+    return [each.options for choice in engine.dimensions for each in choice.alternatives(machine) if each.lean]
 
 
 def combined(options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ _OPTIMIZATION = {
 _RULES = {
     "threads": rules.count(),
     "spinning": rules.flag(),
+    "arena": rules.flag(),
     "optimization": rules.one_of(_OPTIMIZATION),
     "provider": rules.Rule(accepts=lambda value: type(value) is str and value in _providers(), wanted="installed"),
 }
@@ -70,6 +71,7 @@ DIMENSIONS = (
         name="optimization", alternatives=on_cpu(Alternative(options={"optimization": "basic"}, cures=True, hope=1.0))
     ),
     THREADS,
+    Dimension(name="memory", alternatives=on_cpu(Alternative(options={"arena": False}, lean=True))),
 )
 
 
@@ -79,6 +81,7 @@ class OnnxRuntimeEngine:
     Options:
         threads: as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Threads of its own, beside Paddle's.
         spinning: whether its idle threads wait busily (False: they would take the cores from Paddle's).
+        arena: whether memory for what lies between operators is kept from call to call (True).
         optimization: all (default), extended, basic, or none.
         provider: what computes, by ONNX Runtime's name for it (``CPUExecutionProvider``).
     """
@@ -135,6 +138,7 @@ def _session(model: Path, options: dict[str, Any], save: Path | None = None) -> 
     settings.log_severity_level = _ONLY_ERRORS
     settings.intra_op_num_threads = device.granted_threads(options.get("threads"))
     settings.inter_op_num_threads = 1
+    settings.enable_cpu_mem_arena = options.get("arena", True)
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.get("spinning", False))))
     level = options.get("optimization", "all") if save is not None else "none"
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _OPTIMIZATION[level])

@@ -96,27 +96,28 @@ class OpenVinoEngine:
             compiled = _said_as_conversion_error(lambda: _compiled(model, request.options))
             (request.directory / f"{STEM}.blob").write_bytes(compiled.export_model().getbuffer())
         model.unlink()
-        return _opened(OpenVinoExecutable(compiled, request.directory, owned=True), request)
+        # Opened anew: what was compiled holds the weights twice.
+        del compiled
+        return self._opened(request.directory, request, owned=True)
 
     def open(self, directory: Path, request: Request) -> OpenVinoExecutable:
         self.check_options(request.options)
-        content = (directory / f"{STEM}.blob").read_bytes()
+        return self._opened(directory, request, owned=False)
+
+    @staticmethod
+    def _opened(directory: Path, request: Request, *, owned: bool) -> OpenVinoExecutable:
+        # Mapped: what OpenVINO uses as it lies there needs no memory.
+        content = np.memmap(directory / f"{STEM}.blob", np.uint8, mode="c")
         with conversion_lock:
-            compiled = _said_as_conversion_error(
-                lambda: _core().import_model(content, _device(request.options), _settings(request.options))
-            )
-        _executors.noted(compiled, request.options)
-        return _opened(OpenVinoExecutable(compiled, directory), request)
-
-
-def _opened(executable: OpenVinoExecutable, request: Request) -> OpenVinoExecutable:
-    try:
-        # Many faults show only when it runs.
-        _said_as_conversion_error(lambda: executable.run(request.inputs))
-    except ConversionError:
-        executable.close()
-        raise
-    return executable
+            compiled = _said_as_conversion_error(lambda: _imported(content, request.options))
+        executable = OpenVinoExecutable(compiled, content, directory, owned=owned)
+        try:
+            # Many faults show only when it runs.
+            _said_as_conversion_error(lambda: executable.run(request.inputs))
+        except ConversionError:
+            executable.close()
+            raise
+        return executable
 
 
 def _said_as_conversion_error(work: Callable[[], Any]) -> Any:
@@ -225,6 +226,16 @@ def _compiled(file: Path, options: dict[str, Any]) -> Any:
     return _executors.noted(_core().compile_model(model, _device(options), _settings(options)), options)
 
 
+def _imported(content: Any, options: dict[str, Any]) -> Any:
+    place = (_device(options), _settings(options))
+    try:
+        compiled = _core().import_model(_openvino().Tensor(content, shared_memory=True), *place)
+    except TypeError:
+        # Before 2025 only from a copy.
+        compiled = _core().import_model(content.tobytes(), *place)
+    return _executors.noted(compiled, options)
+
+
 _ARITHMETIC = frozenset({"Add", "CumSum", "MatMul", "Multiply", "Power", "ReduceProd", "ReduceSum", "Subtract"})
 """Operations whose results may need more bits than their operands."""
 
@@ -258,14 +269,16 @@ class OpenVinoExecutable:
 
     Args:
         compiled: an ``openvino.CompiledModel``.
+        content: the file that it was made from, as an array; used as long as anything of the model is.
         directory: where its file is.
         owned: remove the directory with the executable, unless :meth:`moved` is called.
     """
 
     concurrent = True
 
-    def __init__(self, compiled: Any, directory: Path, *, owned: bool = False) -> None:
+    def __init__(self, compiled: Any, content: Any, directory: Path, *, owned: bool = False) -> None:
         self._compiled = compiled
+        self._content = content
         self._remove = removed_with(self, directory) if owned else None
         self._weights = (directory / f"{STEM}.blob").stat().st_size
         self._pool: Pool[_Caller] = Pool(self._made, limit=MOST_THREADS, making=threading.RLock())
@@ -290,7 +303,7 @@ class OpenVinoExecutable:
         self._remove = None
 
     def _made(self) -> _Caller:
-        return _Caller(self._compiled)
+        return _Caller(self._compiled, self._content)
 
 
 class _Port:
@@ -323,8 +336,9 @@ class _Port:
 class _Caller:
     """A request: calls a compiled model for one thread at a time."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, content: Any) -> None:
         openvino = _openvino()
+        self._content = content
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         # What its infer is made of; that makes an array of each output besides.

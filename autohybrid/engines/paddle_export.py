@@ -52,13 +52,18 @@ def export(request: Request) -> None:
     Inputs are named so that :func:`place_of` tells which is which; outputs keep their order.
     """
     specs = [
-        InputSpec(list(shape), tensor.dtype, name=f"{_FEED}{index}", stop_gradient=True)
+        InputSpec(list(shape), tensor.dtype, name=input_name(index), stop_gradient=True)
         for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
     ]
     with conversion_lock, contained():
         program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         paddle.jit.save(program, str(request.directory / STEM), skip_prune_program=True)
+
+
+def input_name(place: int) -> str:
+    """What an exported program calls the input at a place."""
+    return f"{_FEED}{place}"
 
 
 def place_of(*names: str) -> int:

@@ -27,6 +27,7 @@ from autohybrid.engines.paddle_export import (
     check_pass_names,
     conversion_lock,
     export,
+    input_name,
     place_of,
     removed_with,
 )
@@ -76,7 +77,7 @@ DIMENSIONS = (
         name="oneDNN",
         alternatives=on_cpu(
             Alternative(options={"deleted_passes": ["onednn_placement_pass"]}, cures=True, hope=1.2),
-            Alternative(options={"onednn": False}, cures=True, hope=1.2),
+            Alternative(options={"onednn": False}, cures=True, hope=1.2, lean=True),
             Alternative(options={"optimization_level": 0}, cures=True),
         ),
     ),
@@ -160,14 +161,20 @@ class PredictorEngine:
 
     @staticmethod
     def _opened(directory: Path, request: Request, owned: bool) -> PredictorExecutable:
-        executable = PredictorExecutable(directory, request.options, len(request.inputs), owned=owned)
+        executable = PredictorExecutable(
+            directory, request.options, len(request.inputs), shapes=request.shapes, owned=owned
+        )
         try:
             # Many faults show only when it runs.
             with conversion_lock, stdout_kept():
                 executable.run(request.inputs)
+                # On a GPU they show when it has come to an end; the pool is shrunk by what converting took.
+                device.synchronize()
         except Exception as error:
             executable.close()
             raise ConversionError(str(error).strip() or type(error).__name__, exported=True) from error
+        if device.on_gpu():
+            device.trim_memory()
         return executable
 
 
@@ -178,15 +185,25 @@ class PredictorExecutable:
         directory: where ``infer.*`` are.
         options: of :class:`PredictorEngine`.
         inputs: how many Tensors the program takes.
+        shapes: their shapes as far as they are known, which TensorRT is told.
         owned: remove the directory with the executable, unless :meth:`moved` is called.
     """
 
     concurrent = True
 
-    def __init__(self, directory: Path, options: dict[str, Any], inputs: int, *, owned: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        options: dict[str, Any],
+        inputs: int,
+        *,
+        shapes: Sequence[Sequence[int]] = (),
+        owned: bool = False,
+    ) -> None:
         self._directory = directory
         self._options = options
         self._inputs = inputs
+        self._shapes = shapes
         limit = options.get("max_predictors", MOST_PREDICTORS)
         self._pool: Pool[_Predictor] = Pool(self._made, limit=limit, making=conversion_lock)
         self._remove = removed_with(self, directory) if owned else None
@@ -207,6 +224,8 @@ class PredictorExecutable:
 
     def close(self) -> None:
         self._pool.close()
+        if device.on_gpu():
+            device.trim_memory()
         if self._remove is not None:
             self._remove()
 
@@ -223,7 +242,7 @@ class PredictorExecutable:
         self._directory = directory
 
     def _made(self) -> _Predictor:
-        config = configured(self._directory, self._options)
+        config = configured(self._directory, self._options, self._shapes)
         with warnings_held_back(), warnings.catch_warnings():
             if not noise_is_wanted():
                 warnings.simplefilter("ignore")
@@ -232,10 +251,15 @@ class PredictorExecutable:
 
 
 class _Predictor:
-    """One of Paddle's predictors, taking the program's inputs in order."""
+    """One of Paddle's predictors, taking the program's inputs in order.
+
+    On a GPU it was told of no stream of its own, and so uses Paddle's device context, and the stream that was current
+    when it was made. In a call under another stream the two wait for each other.
+    """
 
     def __init__(self, predictor: Any, inputs: int) -> None:
         self._predictor = predictor
+        self._stream = device.stream()
         names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
         self._order = [place_of(name) for name in names]
@@ -243,6 +267,14 @@ class _Predictor:
         self._has_run = False
 
     def run(self, tensors: list[Tensor]) -> list[Tensor]:
+        if self._stream is not None and device.stream() != self._stream:
+            device.synchronize()
+            outputs = self._ran(tensors)
+            device.synchronize()
+            return outputs
+        return self._ran(tensors)
+
+    def _ran(self, tensors: list[Tensor]) -> list[Tensor]:
         given = tensors if self._in_order else [tensors[index] for index in self._order]
         # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
         # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
@@ -256,8 +288,12 @@ class _Predictor:
         return outputs
 
 
-def configured(directory: Path, options: dict[str, Any]) -> Any:
-    """The ``paddle.inference.Config`` for exported files and checked options, for Paddle's current device."""
+def configured(directory: Path, options: dict[str, Any], shapes: Sequence[Sequence[int]] = ()) -> Any:
+    """The ``paddle.inference.Config`` for exported files and checked options, for Paddle's current device.
+
+    Raises:
+        ConversionError: no files; TensorRT is asked for, and a size varies (-1 in ``shapes``).
+    """
     model = next((file for suffix in ("json", "pdmodel") if (file := directory / f"{STEM}.{suffix}").exists()), None)
     if model is None:
         raise ConversionError(f"no exported program in {directory}")
@@ -276,9 +312,7 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
         if options.get("cutlass"):
             config.exp_enable_use_cutlass()
         if options.get("tensorrt"):
-            config.enable_tensorrt_engine(
-                workspace_size=1 << 30, max_batch_size=1, min_subgraph_size=3, precision_mode=precision
-            )
+            _configure_tensorrt(config, precision, shapes)
     else:
         _configure_cpu(config, options)
     if options.get("cinn"):
@@ -286,6 +320,18 @@ def configured(directory: Path, options: dict[str, Any]) -> Any:
     for name in (*DELETED_PASSES, *options.get("deleted_passes", ())):
         config.delete_pass(name)
     return config
+
+
+def _configure_tensorrt(config: Any, precision: Any, shapes: Sequence[Sequence[int]]) -> None:
+    if any(size < 0 for shape in shapes for size in shape):
+        raise ConversionError("TensorRT is given fixed sizes only, and one of them varies")
+    config.enable_tensorrt_engine(
+        workspace_size=1 << 30, max_batch_size=1, min_subgraph_size=3, precision_mode=precision, use_calib_mode=False
+    )
+    ranges = {input_name(index): list(shape) for index, shape in enumerate(shapes)}
+    if ranges:
+        # The least, the largest, and the usual ones.
+        config.set_trt_dynamic_shape_info(ranges, ranges, ranges)
 
 
 def _cpu_precisions() -> tuple[str, ...]:

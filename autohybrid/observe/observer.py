@@ -86,7 +86,7 @@ class Observer:
 
     def __enter__(self) -> Observer:
         self._wait = device.synchronize if device.on_gpu() else None
-        self._cost = measured_hook_cost()
+        self._cost = measured_hook_cost(wait=self._wait)
         self._seeing.__enter__()
         return self
 

@@ -87,8 +87,8 @@ class HookCost:
     around: float
 
 
-def measured_hook_cost(repeats: int = 300) -> HookCost:
-    """Measures the hooks on a Layer that does nothing."""
+def measured_hook_cost(repeats: int = 300, wait: Callable[[], None] | None = None) -> HookCost:
+    """Measures the hooks on a Layer that does nothing, with what waits for the device in them."""
     layer = paddle.nn.Identity()
     value = paddle.zeros([1])
 
@@ -102,7 +102,7 @@ def measured_hook_cost(repeats: int = 300) -> HookCost:
         return best
 
     plain = lowest(lambda: layer(value))
-    with Hooks({Spot("it"): layer}) as hooks:
+    with Hooks({Spot("it"): layer}, wait) as hooks:
         hooked = lowest(lambda: layer(value))
         seen = hooks.raw_inclusive[0] / max(1, hooks.raw_calls[0])
     within = max(0.0, min(seen, hooked) - plain)

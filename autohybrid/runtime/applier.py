@@ -9,7 +9,7 @@ from autohybrid.errors import PlanError
 from autohybrid.plan import Plan
 from autohybrid.report.table import WIDTH
 from autohybrid.roots import FORWARD, RootCalls
-from autohybrid.runtime import attach, threads
+from autohybrid.runtime import attach, released, threads
 from autohybrid.runtime.status import status
 from autohybrid.runtime.summary import summary
 
@@ -22,15 +22,22 @@ class Applier:
 
     Args:
         after_call: is called after each call of a root.
+        release_weights: as of :func:`autohybrid.apply`.
 
     Raises:
         PlanError, SetupError: the plan asks for an engine that can't be had here; told before anything is called.
+        UsageError: there is no place for weights.
     """
 
-    def __init__(self, plan: Plan, after_call: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, plan: Plan, after_call: Callable[[], None] = lambda: None, *, release_weights: bool = False
+    ) -> None:
         attach.check_engines(plan)
         threads.untold(threads.notes(plan))  # the summary tells them, not a warning in the script's output
+        if release_weights:
+            released.folder()
         self._plan = plan
+        self._release_weights = release_weights
         self._after_call = after_call
         self._seen: dict[int, Any] = {}
         self._unknown: dict[str, str] = {}
@@ -60,7 +67,7 @@ class Applier:
         if attach.regions_of(layer):
             return
         try:
-            attach.apply(layer, self._plan)
+            attach.apply(layer, self._plan, release_weights=self._release_weights)
         except PlanError as error:
             self._unknown[type(layer).__qualname__] = str(error)
 

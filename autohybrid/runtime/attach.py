@@ -14,7 +14,7 @@ from autohybrid.errors import ConversionError, PlanError, SetupError, UsageError
 from autohybrid.logs import LOGGER, warn
 from autohybrid.plan import Model, Plan, load
 from autohybrid.plan import Region as PlannedRegion
-from autohybrid.runtime import threads
+from autohybrid.runtime import released, threads
 from autohybrid.runtime.chain import Rewritten
 from autohybrid.runtime.chain_finder import Chain
 from autohybrid.runtime.chain_source import Refused
@@ -41,6 +41,7 @@ def apply(
     on_grad: str = "hybrid",
     on_fallback: Callable[[str, str], object] | None = None,
     max_variants: int = MAX_VARIANTS,
+    release_weights: bool = False,
 ) -> ModelT:
     """Puts the regions of a plan into ``model`` and returns ``model``.
 
@@ -57,22 +58,32 @@ def apply(
         on_grad: ``"hybrid"``, ``"eager"`` or ``"error"``, for results with gradients.
         on_fallback: is called with the region's path and the reason at each call that eager answers.
         max_variants: structures and shapes for which a region holds conversions at once.
+        release_weights: move the weights below a region to a file in the user's cache once its conversion answers;
+            eager, ``state_dict`` and writes get them back page by page (on a CPU, and while no other thread runs;
+            :func:`autohybrid.warmup` is a good moment).
 
     Raises:
         PlanError: the plan can't be read, or is for another structure; the message names the first difference.
-        UsageError: ``model`` isn't a Layer.
+        UsageError: ``model`` isn't a Layer, or there is no place for its weights.
         SetupError: no Paddle, or a plan's engine isn't usable here.
     """
     paddle = device.require_paddle()
     if not isinstance(model, paddle.nn.Layer):
         raise UsageError(f"autohybrid.apply needs a paddle.nn.Layer, got {type(model).__name__}.")
+    if release_weights:
+        released.folder()
     content = plan if isinstance(plan, Plan) else load(plan)
     check_engines(content)
     chosen = _entries_for(model, content, entry)
     tolerance = Tolerance(rtol=content.settings.rtol, atol=content.settings.atol)
     wanted = [(layer_at(root, region.path), region) for root, found in chosen for region in found.regions]
     policies = Policies(
-        on_miss=on_miss, on_weights=on_weights, on_grad=on_grad, on_fallback=on_fallback, max_variants=max_variants
+        on_miss=on_miss,
+        on_weights=on_weights,
+        on_grad=on_grad,
+        on_fallback=on_fallback,
+        max_variants=max_variants,
+        release_weights=release_weights,
     )
     present = [(place.owner, place.region.planned, place.region.policies) for place in placed_in(model)]
     if present == [(layer, region, policies) for layer, region in wanted]:
@@ -285,7 +296,8 @@ def _place(
 def restore(model: ModelT) -> ModelT:
     """Takes every region out of ``model``, the planned ones and those put by hand. Returns ``model``.
 
-    Afterwards it is as it was before :func:`apply`; decorated methods stay eager in this instance.
+    Afterwards it is as it was before :func:`apply`; decorated methods stay eager in this instance. Weights that were
+    moved to a file stay there, and come back into memory as they are used: other threads may be using them now.
     """
     for place in placed_in(model):
         place.lift()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,29 @@ class _Counter:
 
 
 counter = _Counter()
+
+
+class _Addresses:
+    """By what address a Tensor is known that was moved with all that is in it: the one where it lay at first."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}
+
+    def moved(self, places: Mapping[int, int], holder: Any) -> None:
+        """Notes new addresses with the old ones, for as long as ``holder`` lives, which the new memory belongs to."""
+        known = {new: self.known(old) for new, old in places.items()}
+        self._first |= known
+        weakref.finalize(holder, self._forget, list(known)).atexit = False
+
+    def known(self, address: int) -> int:
+        return self._first.get(address, address)
+
+    def _forget(self, places: Sequence[int]) -> None:
+        for each in places:
+            self._first.pop(each, None)
+
+
+addresses = _Addresses()
 
 
 class _Assignments(threading.local):
@@ -161,7 +185,7 @@ def _members(found: Reach) -> Iterator[int]:
 
 def _pointer(tensor: Tensor) -> tuple[int, str, tuple[int, ...]]:
     address = tensor.data_ptr() if tensor._is_initialized() else 0
-    return (address, str(tensor.dtype), tuple(tensor.shape))
+    return (addresses.known(address), str(tensor.dtype), tuple(tensor.shape))
 
 
 def _attributes(family: Sequence[Any]) -> Iterator[Any]:

@@ -36,6 +36,8 @@ class Policies:
             can be forked; ``"none"`` never does.
         max_variants: argument structures and shapes for which conversions are held at the same time.
         conversion_seconds: how long a conversion in a child may take.
+        release_weights: whether the Layer's weights are moved to a file once a conversion answers
+            (:mod:`autohybrid.runtime.released`).
     """
 
     on_miss: str = "eager"
@@ -45,6 +47,7 @@ class Policies:
     isolation: str = "fork"
     max_variants: int = MAX_VARIANTS
     conversion_seconds: float = CONVERSION_SECONDS
+    release_weights: bool = False
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():

@@ -27,6 +27,7 @@ from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.proof import Attempts, Obstacle, Proof
 from autohybrid.runtime.rehearsal import one_line
+from autohybrid.runtime.released import NOTHING, Released, release
 from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.signature import Shapes, admitted_shapes
 from autohybrid.runtime.straight import OtherPath
@@ -74,6 +75,7 @@ class Region:
     Attributes:
         hybrid_calls: how many calls the conversion answered.
         eager_calls: how many calls eager answered, by reason.
+        released: what came of moving the Layer's weights to a file; None before that, and since they have changed.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Region:
         self.recipe = recipe
         self.hybrid_calls = 0
         self.eager_calls: Counter[str] = Counter()
+        self.released: Released | None = None
         self.planned = planned
         self.previous = previous
         self.policies = policies or Policies(isolation="none")
@@ -219,7 +222,7 @@ class Region:
     def refresh(self) -> None:
         """Forgets all conversions, also what was refused; the next calls convert and prove anew."""
         self._shelf.clear()
-        self._snapshot = None
+        self._snapshot = self.released = None
         self._stale = ""
         self._trains_alike = None
         self._refreshes = self._calm = 0
@@ -288,6 +291,7 @@ class Region:
         if what != WEIGHTS_CHANGED:
             # Running statistics change at each training call; what that means is known already.
             self._trains_alike = None
+        self.released = None
         converted = [each for each in self.variants if each.state in (State.PROVING, State.SERVING)]
         if converted and self.policies.on_weights != "refresh":
             self._stale = what
@@ -435,6 +439,8 @@ class Region:
             self._warn(variant.reason)
         else:
             self._note(variant, before)
+        if self.policies.release_weights and variant.state is State.SERVING and not (self.released or NOTHING).freed:
+            self.released = release(self.recipe.layer)
         return value
 
     def _note(self, variant: Variant, before: State) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from autohybrid.report.html import fragment
@@ -10,6 +11,7 @@ from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
 from autohybrid.runtime.attach import Unplaced, notes_on, regions_of, unplaced_in
 from autohybrid.runtime.region import Region
+from autohybrid.runtime.released import NOTHING
 from autohybrid.runtime.variant import State
 
 
@@ -27,6 +29,8 @@ class RegionStatus:
         weight_bytes: what those hold of weights, at least.
         store: how the store took part in each conversion: ``"from the store"``, or ``"stored"`` or ``"not stored"``
             with the fields that differed, or the reason.
+        released_bytes: weights that were moved to a file (``release_weights``).
+        kept: bytes of weights that were to be moved and stay in memory, by the reason.
     """
 
     path: str
@@ -39,6 +43,8 @@ class RegionStatus:
     predictors: int
     weight_bytes: int
     store: tuple[str, ...]
+    released_bytes: int = 0
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 _HEADERS = ["region", "engine", "state", "hybrid", "eager", "why eager"]
@@ -80,7 +86,18 @@ class Status:
         conversions = counted(sum(each.conversions for each in self.regions), "conversion")
         predictors = counted(sum(each.predictors for each in self.regions), "predictor")
         weights = f", at least {held / 2**20:.1f} MiB of weights" if held else ""
-        return "\n".join([f"{conversions} in {predictors}{weights}", *self.notes])
+        first = f"{conversions} in {predictors}{weights}"
+        return "\n".join([first, *told_of_weights(self.regions), *self.notes])
+
+
+def told_of_weights(regions: Sequence[RegionStatus]) -> Iterator[str]:
+    """What was moved to a file, and what not, a line each."""
+    freed = sum(each.released_bytes for each in regions)
+    if freed:
+        yield f"{freed / 2**20:.1f} MiB of the Layers' weights moved to a file"
+    for each in regions:
+        for why, size in each.kept.items():
+            yield f"{each.path or '(root)'}: {size / 2**20:.1f} MiB stay in memory: {why}"
 
 
 def _reasons(region: RegionStatus) -> str:
@@ -109,6 +126,7 @@ def _status_of_unplaced(found: Unplaced) -> RegionStatus:
 
 
 def _status_of(region: Region) -> RegionStatus:
+    released = region.released or NOTHING
     states = {variant.state for variant in region.variants}
     held = [variant.executable for variant in region.variants if variant.executable is not None]
     if State.SERVING in states:
@@ -128,4 +146,6 @@ def _status_of(region: Region) -> RegionStatus:
         predictors=sum(getattr(each, "predictors", 1) for each in held),
         weight_bytes=sum(getattr(each, "weight_bytes", 0) for each in held),
         store=tuple([variant.store_note for variant in region.variants if variant.store_note]),
+        released_bytes=released.freed,
+        kept=released.kept,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from autohybrid.report.rows import counted
 from autohybrid.report.table import WIDTH, plain_table
-from autohybrid.runtime.status import RegionStatus, Status
+from autohybrid.runtime.status import RegionStatus, Status, told_of_weights
 from autohybrid.runtime.variant import State
 
 MOST_REGIONS = 12
@@ -79,6 +79,7 @@ def summary(
         parts.append(plain_table([row.cells for row in listed[:MOST_REGIONS]], headers, "llrrl", width))
     if len(listed) > MOST_REGIONS:
         parts.append(f"and {counted(len(listed) - MOST_REGIONS, 'more region')}")
+    parts += told_of_weights([done for _, status in models for done in status.regions])
     return "\n".join([*parts, *_unknown_lines(unknown, bool(listed), width)])
 
 

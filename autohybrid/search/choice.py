@@ -57,6 +57,24 @@ class Choice:
         """Whether an attempt by itself stays within the limits."""
         return all(_LIMITS[name].cost(attempt) <= getattr(self._options, name) for name in self._limited)
 
+    def best_within(self, candidate: Candidate) -> Attempt | None:
+        """The fastest right attempt for a candidate that by itself stays within the limits."""
+        best = self._findings.best_attempt(candidate)
+        if best is None or self.fits(best):
+            return best
+        fitting = [each for each in self._findings.right_attempts_of(candidate) if self.fits(each)]
+        return max(fitting, key=lambda each: each.speedup, default=None)
+
+    def too_heavy(self) -> list[Attempt]:
+        """What would be chosen if memory weren't limited, the heaviest first; empty where it fits."""
+        if self._options.memory_budget is None:
+            return []
+        proven = [each for root in self._roots for each in self._proven(root, (), every=False)]
+        chosen = [proven[index] for index in best_set([self._worth(each) for each in proven], _conflicts(proven))]
+        if sum(map(_extra_memory, chosen)) <= self._options.memory_budget:
+            return []
+        return sorted(chosen, key=_extra_memory, reverse=True)
+
     def settle(self, root: RootProfile, attempts: Sequence[Attempt]) -> None:
         """Tells that a root's regions are confirmed: of the limits of the choice they have their part."""
         self._settled[id(root)] = list(attempts)
@@ -101,28 +119,47 @@ class Choice:
             saved -= _conversion_seconds(attempt) / seconds
         return saved
 
-    def _proven(self, root: RootProfile, without: Sequence[str]) -> list[Attempt]:
+    def _proven(self, root: RootProfile, without: Sequence[str], every: bool | None = None) -> list[Attempt]:
+        """The proven attempts for one root: the best of each candidate, and where there are limits those that cost
+        less (``every``)."""
+        several = bool(self._limited) if every is None else every
         proven = [
             attempt
             for candidate in self._findings.candidates
             if candidate.root is root and candidate.name not in without
-            if (attempt := self._findings.best_attempt(candidate)) and attempt.proven(self._options.min_gain)
+            for attempt in self._offered(candidate, several)
+            if attempt.proven(self._options.min_gain)
         ]
-        together: defaultdict[int, float] = defaultdict(float)
+        together: defaultdict[int, dict[int, float]] = defaultdict(dict)
         for attempt in proven:
-            together[id(self._alike[id(attempt.candidate)])] += attempt.saving
-        return [each for each in proven if together[id(self._alike[id(each.candidate)])] >= LEAST_SAVING]
+            savings = together[id(self._alike[id(attempt.candidate)])]
+            savings[id(attempt.candidate)] = max(attempt.saving, savings.get(id(attempt.candidate), 0.0))
+        return [each for each in proven if sum(together[id(self._alike[id(each.candidate)])].values()) >= LEAST_SAVING]
+
+    def _offered(self, candidate: Candidate, several: bool) -> list[Attempt]:
+        best = self._findings.best_attempt(candidate)
+        if best is None:
+            return []
+        if not several:
+            return [best]
+        costs = [_LIMITS[name].cost for name in self._limited]
+        right = self._findings.right_attempts_of(candidate)
+        return [best, *(each for each in right if any(cost(each) < cost(best) for cost in costs))]
 
 
 def _conflicts(proven: Sequence[Attempt]) -> list[list[int]]:
     """Which of some attempts exclude each other, by their places in the list."""
-    place = {id(each.candidate): index for index, each in enumerate(proven)}
-    roots = {id(each.candidate.root): each.candidate.root for each in proven}
-    found = []
+    places: defaultdict[int, list[int]] = defaultdict(list)
+    for index, each in enumerate(proven):
+        places[id(each.candidate)].append(index)
+    candidates = list({id(each.candidate): each.candidate for each in proven}.values())
+    roots = {id(each.root): each.root for each in candidates}
+    # Of several attempts for one candidate only one.
+    found = [each for each in places.values() if len(each) > 1]
     for root in roots.values():
-        own = [each.candidate for each in proven if each.candidate.root is root]
+        own = [each for each in candidates if each.root is root]
         nested = [*nests([each for each in own if each.chain is None]), *covering(own)]
-        found += [[place[id(each)] for each in nest] for nest in nested]
+        found += [[index for each in nest for index in places[id(each)]] for nest in nested]
     return found
 
 

@@ -95,15 +95,19 @@ class Findings:
         if not attempt.promoted:
             return False
         self._demoted.add(id(attempt))
-        right = [
-            each
-            for each in self.attempts_of(attempt.candidate)
-            if isinstance(each.outcome, Converted) and id(each) not in self._demoted
-        ]
+        right = self.right_attempts_of(attempt.candidate)
         promoted = [each for each in right if each.promoted]
         self._best[id(attempt.candidate)] = promoted[-1] if promoted else max(right, key=lambda each: each.speedup)
         self.right_attempts -= 1
         return True
+
+    def right_attempts_of(self, candidate: Candidate) -> list[Attempt]:
+        """The right attempts for a candidate that weren't given up again."""
+        return [
+            each
+            for each in self.attempts_of(candidate)
+            if isinstance(each.outcome, Converted) and id(each) not in self._demoted
+        ]
 
     def attempts_of(self, candidate: Candidate) -> Sequence[Attempt]:
         """All attempts for one candidate, in their order."""

@@ -216,8 +216,8 @@ class Search:
         return best is not None and best.guarded
 
     def _worth_of_descending(self, candidate: Candidate, below: Sequence[Candidate]) -> float:
-        best = self.findings.best_attempt(candidate)
-        if best is None or not best.proven(self._options.min_gain) or not self.choice.fits(best):
+        best = self.choice.best_within(candidate)
+        if best is None or not best.proven(self._options.min_gain):
             return 1.0
         hoped = sum(each.share for each in below) * (1.0 - 1.0 / (OPTIMISM * best.speedup))
         saved = candidate.share * (1.0 - 1.0 / best.speedup)
@@ -245,7 +245,9 @@ class Search:
                 hopeless = crashes == MOST_CRASHES or not _another_try_may_help(outcome)
                 if hopeless or self._budget.left <= self.reserve():
                     break
-
+        best = self.findings.best_attempt(candidate)
+        if best is not None and best.proven(self._options.min_gain) and not self.choice.fits(best):
+            self._lighten(best)
         self._static_where_dynamic_fails(candidate, twins)
 
     def _static_where_dynamic_fails(self, candidate: Candidate, twins: Sequence[Candidate]) -> None:
@@ -308,6 +310,27 @@ class Search:
 
     def promote(self, best: Attempt, engine: Engine, options: dict[str, Any]) -> Attempt | None:
         """Tries in full, and notes, what won a race against ``best``; None when it fails there."""
+        return self._instead(best, engine, options, promoted=True)
+
+    def lighten(self) -> None:
+        """Where what would be best holds more memory than is allowed, tries what holds less."""
+        for best in self.choice.too_heavy():
+            self._lighten(best)
+
+    def _lighten(self, best: Attempt) -> None:
+        if self._options.memory_budget is None:
+            return
+        made = self.findings.attempts_of(best.candidate)
+        known = [(each.engine, each.options) for each in made]
+        for name in dict.fromkeys(each.engine for each in made if isinstance(each.outcome, Converted)):
+            engine = engines.by_name(name)
+            for options in engines.lean(engine, self.machine):
+                if (name, options) not in known and self._budget.left > self.reserve():
+                    self._instead(best, engine, options)
+
+    def _instead(
+        self, best: Attempt, engine: Engine, options: dict[str, Any], promoted: bool = False
+    ) -> Attempt | None:
         twins = [
             each.candidate
             for each in self.findings.attempts
@@ -315,7 +338,7 @@ class Search:
         ]
         static = isinstance(best.outcome, Converted) and bool(best.outcome.other_sizes)
         outcome = self._tried(best.candidate, engine, options, twins, static=static)
-        self._note(best.candidate, engine, options, outcome, twins, promoted=True)
+        self._note(best.candidate, engine, options, outcome, twins, promoted=promoted)
         return self.findings.attempts_of(best.candidate)[-1] if isinstance(outcome, Converted) else None
 
     def _inputs_of(self, candidate: Candidate) -> Any:

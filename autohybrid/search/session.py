@@ -88,6 +88,7 @@ class Session:
         try:
             if not self.options.dry_run:
                 findings = search.run(after_each=lambda: self._confirm_early(provers))
+                search.lighten()
                 self._tuned(search, isolation, budget, memory)
             models = self._models(search, isolation, memory, provers)
             self._notes += search.choice.next_steps()

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import paddle
 
-from autohybrid.device import resident_memory
+from autohybrid.device import held_memory
 from autohybrid.engines import Engine
 from autohybrid.observe.profile import KeptCall
 from autohybrid.plan import Equality, Samples
@@ -157,14 +157,14 @@ class Trial:
             region.close()
 
     def _judged(self, region: Region, different: Sequence[KeptCall], inputs: Any, training_mode: str) -> Outcome:
-        memory = resident_memory()
+        memory = held_memory()
         variant = proven(region, different)
         if isinstance(variant, str):
             return Failed(detail=variant, evidence="", inputs=inputs, exported=False)
         if variant.state is not State.SERVING:
             return _refused(variant, inputs)
         # Memory before measuring: eager's own buffers are not the conversion's.
-        extra = max(0, resident_memory() - memory)
+        extra = max(0, held_memory() - memory)
         samples = self._measured(region, different[0])
         return Converted(
             inputs=inputs,
