@@ -110,6 +110,8 @@ class OpenVinoEngine:
 
 
 def _opened(executable: OpenVinoExecutable, request: Request) -> OpenVinoExecutable:
+    if request.proven:
+        return executable
     try:
         # Many faults show only when it runs.
         _said_as_conversion_error(lambda: executable.run(request.inputs))

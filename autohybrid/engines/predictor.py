@@ -164,7 +164,7 @@ class PredictorEngine:
         try:
             # Many faults show only when it runs.
             with conversion_lock, stdout_kept():
-                executable.run(request.inputs)
+                executable.ready() if request.proven else executable.run(request.inputs)
         except Exception as error:
             executable.close()
             raise ConversionError(str(error).strip() or type(error).__name__, exported=True) from error
@@ -204,6 +204,10 @@ class PredictorExecutable:
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return self._pool.use(_Predictor.run, list(tensors))
+
+    def ready(self) -> None:
+        """Makes this thread's predictor now, which the first run would."""
+        self._pool.use(lambda predictor: None)
 
     def close(self) -> None:
         self._pool.close()

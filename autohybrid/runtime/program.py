@@ -29,6 +29,7 @@ from autohybrid.structure import (
     Structure,
     Tensor,
     describe,
+    described_as,
     flatten,
     rebuild,
 )
@@ -66,6 +67,22 @@ class Answer:
     def described(self) -> Any:
         """The structure as JSON values, each Tensor with where it comes from."""
         return describe(self.structure, lambda index: {"index": index, "input": self.sources[index]})
+
+    @classmethod
+    def restored(cls, described: Any) -> Answer | None:
+        """The answer that :meth:`described` describes so; None where there are objects in it. Which of its Tensors have
+        gradients isn't known."""
+        sources: dict[int, int | None] = {}
+
+        def slot(tensor: Any) -> int:
+            sources[tensor["index"]] = tensor["input"]
+            return int(tensor["index"])
+
+        try:
+            structure = described_as(described, slot)
+        except (ValueError, KeyError, TypeError):
+            return None
+        return cls(structure=structure, sources=tuple([sources[index] for index in sorted(sources)]), differentiable=())
 
     def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]
