@@ -101,8 +101,11 @@ def opened(
     with contextlib.suppress(Exception):
         wanted = key()
         record = store.verified(wanted)
-        if record is not None and trusted(record):
-            return _found(engine, request, store, wanted)
+        found = _found(engine, request, store, wanted) if record is not None and trusted(record) else None
+        if found is not None:
+            if found.verified == record:
+                return found
+            found.close()  # written anew in the meantime
     return None
 
 

@@ -122,15 +122,15 @@ def _paths(layer: Any) -> Iterator[tuple[str, Any]]:
 _LARGE = 1 << 16
 """Elements from which on a Tensor is hashed beside others."""
 
-_weights: weakref.WeakKeyDictionary[Any, tuple[changes.Snapshot, str]] = weakref.WeakKeyDictionary()
+_weights: weakref.WeakKeyDictionary[Any, tuple[int, changes.Snapshot, str]] = weakref.WeakKeyDictionary()
 
 
 def weights_digest(layer: Any) -> str:
     """A digest of the bytes of all parameters and buffers, remembered until one of them changes."""
-    now = changes.Snapshot.of(layer)
-    known = _weights.get(layer)
-    if known is not None and patches.watching() and not known[0].what_changed(now):
-        return known[1]
+    period, now = patches.period(), changes.Snapshot.of(layer)
+    seen, before, digest = _weights.get(layer, (0, now, ""))
+    if seen and seen == period and not before.what_changed(now):
+        return digest
     named = [
         (f"{path}.{name}", tensor)
         for path, sub in _paths(layer)
@@ -147,5 +147,5 @@ def weights_digest(layer: Any) -> str:
     found = hashlib.sha256()
     for index, (name, _) in enumerate(named):
         found.update(f"{name} {digests[index]}\n".encode())
-    _weights[layer] = (now, found.hexdigest())
+    _weights[layer] = (period, now, found.hexdigest())
     return found.hexdigest()

@@ -221,15 +221,15 @@ class Variant:
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
     def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
-        """Answer and outputs for a first call, of a conversion that another process has proven for just such calls; None where
-        there is none in the store.
+        """Answer and outputs for a first call, by a conversion that another process has proven for just such calls;
+        None where the store has none.
 
         From then on it is being proven here: the next answer is compared with eager's.
         """
         recipe, generation = self.recipe, self._generation
         if recipe.store is None or self.straight or not recipe.store.knows(name_of(recipe.layer, recipe.function)):
             return None
-        # The answers' own memory isn't known yet to be theirs alone: nothing of the caller's is given, or handed out.
+        # Whether outputs have memory of their own isn't known yet: nothing of the caller's goes in, copies come out.
         given = [tensor.clone() for tensor in inputs]
         request = Request(
             program=None, inputs=given, shapes=self.shapes, options=self.options, directory=Path(), proven=True
@@ -239,19 +239,10 @@ class Variant:
             made = opened(
                 recipe.engine, request, recipe.store, lambda: self._key(given), lambda each: self._trusts(each, inputs)
             )
-            record = made.verified if made is not None else None
-            if made is None or record is None:
-                return None
-            try:
-                outputs = [output.clone() for output in made.executable.run(given)]
-            except Busy:
-                made.close()
-                return None
-            except Exception:  # noqa: BLE001 - whatever an engine raises: this entry is of no use
-                made.close()
-                made.discard()
-                return None
-        answer = record_of.answer_of(record, inputs)
+            outputs = _run_first(made, given) if made is not None else None
+        if made is None or made.verified is None or outputs is None:
+            return None
+        answer = record_of.answer_of(made.verified, inputs)
         if generation != self._generation or answer is None or len(outputs) != answer.sources.count(None):
             made.close()
             return None
@@ -426,6 +417,18 @@ class Variant:
         made, self._conversion = self._conversion, None
         if made is not None:
             made.close()
+
+
+def _run_first(made: Conversion, inputs: Sequence[Tensor]) -> list[Tensor] | None:
+    """Copies of the outputs of what was just opened; None, and it is closed, when it doesn't run."""
+    try:
+        return [output.clone() for output in made.executable.run(inputs)]
+    except Busy:
+        made.close()
+    except Exception:  # noqa: BLE001 - whatever an engine raises: it is made anew
+        made.close()
+        made.discard()
+    return None
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
