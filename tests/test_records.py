@@ -66,7 +66,7 @@ class Two(Residual):
 
     form: Any = staticmethod(lambda y, z, x: y)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, unused: Any = None) -> Any:
         y = self.inner(x)
         return type(self).form(y, y.mean(axis=-1), x)
 
@@ -192,7 +192,7 @@ def test_what_a_record_does_not_tell_is_answered_by_eager_first(
 
 
 class HandsOnWeight(Residual):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, unused: Any = None) -> Any:
         return self.inner(x), self.inner.weight
 
 
@@ -239,14 +239,14 @@ def test_a_size_that_no_record_has_is_proven_first_and_written_down(store: Store
 
 
 class AsksEnvironment(Residual):
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, unused: Any = None) -> Any:
         return self.inner(x) * (2.0 if os.environ.get("AUTOHYBRID_TEST_TWICE") else 1.0)
 
 
 class AsksFile(Residual):
     place = ""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, unused: Any = None) -> Any:
         return self.inner(x) * (2.0 if Path(self.place).read_text() else 1.0)
 
 
@@ -380,7 +380,8 @@ def test_results_are_the_callers_own_before_it_is_known_whether_they_are(store: 
     class Sharing(PredictorEngine):
         def open(self, directory: Path, request: Request) -> Any:
             executable = super().open(directory, request)
-            run, kept = executable.run, []
+            run = executable.run
+            kept: list[Any] = []
 
             def shared(tensors: Any) -> Any:
                 outputs = run(tensors)
@@ -415,6 +416,7 @@ def test_a_description_is_read_back() -> None:
     _, structure = flatten(value)
     described = json.loads(json.dumps(describe(structure, lambda index: {"index": index})))
     assert described_as(described, lambda tensor: int(tensor["index"])) == structure
+    wrong: Any
     for wrong in ({}, [], {"object": {}, "class": "x"}, {"opaque": "x"}, {"tensor": 0, "list": []}):
         with pytest.raises(ValueError, match=r"object|described"):
             described_as(wrong, lambda tensor: 0)
@@ -427,7 +429,12 @@ def test_the_engines_open_what_is_proven_without_a_run(store: Store, monkeypatch
     (entry,) = store.root.glob("*/*/entry.json")
     runs: list[int] = []
     original = PredictorExecutable.run
-    monkeypatch.setattr(PredictorExecutable, "run", lambda self, given: (runs.append(1), original(self, given))[1])
+
+    def counted(self: Any, given: Any) -> Any:
+        runs.append(1)
+        return original(self, given)
+
+    monkeypatch.setattr(PredictorExecutable, "run", counted)
     for proven, expected in ((True, []), (False, [1])):
         request = Request(program=None, inputs=[x()], shapes=[[4, 16]], directory=Path(), proven=proven)
         by_name("predictor").open(entry.parent, request).close()  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import paddle
+from paddle.framework import use_pir_api
 from paddle.jit.dy2static import Call
 from paddle.nn.layer import rnn
 from paddle.pir.core import _convert_into_value
@@ -155,6 +156,8 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
 
 def _may_be_lost(value: Any) -> bool:
     # Paddle Inference 3.3 hands out the input where an output is an input times one plus a constant.
+    if isinstance(value, paddle.static.Variable):
+        return value.op is None or value.op.type == "scale"
     if not isinstance(value, paddle.pir.Value) or value.get_defining_op().name() != "pd_op.scale":
         return False
     factor = value.get_defining_op().operand_source(1).get_defining_op()
@@ -173,6 +176,8 @@ def _hidden_as_values(layer: Any) -> Iterator[None]:
     Of parameters and buffers Paddle does it by itself.
     """
     holding = [each for each in reach(layer).containers if isinstance(each, (list, dict)) and _holds_tensors(each)]
+    if holding and not use_pir_api():
+        raise ConversionError("Paddle's older program format takes no Tensors that are kept in a list or a dict")
     kept = [(container, saved(container)) for container in holding]
     for container in holding:
         places = container.items() if isinstance(container, dict) else enumerate(container)
@@ -197,7 +202,7 @@ def _collect(structure: Structure, value: Any, found: dict[int, Any]) -> None:
         found.setdefault(structure.index, value)
         return
     if isinstance(structure, Constant):
-        if isinstance(value, paddle.pir.Value):
+        if isinstance(value, (paddle.pir.Value, paddle.static.Variable)):
             raise ConversionError("a value in the answer that isn't a Tensor depends on the inputs")
         return
     for part, inner in zip(structure.parts, _parts_of(structure, value), strict=True):
