@@ -147,7 +147,7 @@ class Contents:
         return self._of_object(value)
 
     def _of_object(self, value: Any) -> Any:
-        kind = type(value)
+        kind: Any = type(value)
         slots = _slots(kind)
         if _has_hidden_state(kind, len(slots)):
             raise Unknowable(f"a {qualified_name(kind)}")
