@@ -398,6 +398,29 @@ def _describe_constant(value: Any) -> dict[str, Any]:
     return {"opaque": qualified_name(type(value))}
 
 
+def described_as(description: Any, slot: Callable[[Any], int]) -> Structure:
+    """The structure that :func:`describe` has described so, of plain containers and constants; ``slot`` gives the index
+    of a Tensor from what stands for it.
+
+    What JSON has no value for isn't told apart from what it is shown as: whoever needs to be sure compares.
+
+    Raises:
+        ValueError: it isn't such a description, or has an object in it.
+    """
+    if not isinstance(description, dict) or len(description) != 1:
+        raise ValueError("an object, or no description of a structure")
+    ((kind, held),) = description.items()
+    if kind == "tensor":
+        return Slot(slot(held))
+    if kind == "constant":
+        return Constant(held, _identity(held))
+    if kind in ("list", "tuple"):
+        return Sequence_({"list": list, "tuple": tuple}[kind], tuple([described_as(part, slot) for part in held]))
+    if kind == "dict":
+        return Mapping(dict, tuple(held), tuple([described_as(part, slot) for part in held.values()]))
+    raise ValueError(f"no structure is described by {kind!r}")
+
+
 def qualified_name(kind: type) -> str:
     """``module.Class``, without the module for classes of the script itself."""
     return (

@@ -546,6 +546,9 @@ def test_weights_are_hashed_once_until_one_changes(monkeypatch: pytest.MonkeyPat
     assert not patches.watching()
     identity.weights_digest(layer)
     assert len(hashed) == 6, "without the patches nothing tells that a weight changed"
+    with region_of(layer):
+        identity.weights_digest(layer)
+        assert len(hashed) == 8, "nor whether one did before they came back"
 
 
 def test_without_a_store_nothing_is_asked() -> None:

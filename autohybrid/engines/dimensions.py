@@ -21,6 +21,7 @@ class Machine:
         precisions: what was allowed besides float32, as far as this machine computes with it.
         cinn: whether this Paddle has the CINN compiler.
         tensorrt: whether this Paddle has TensorRT.
+        starts: whether what conversions cost at a start counts, and not only what a call takes.
     """
 
     gpu: bool = False
@@ -29,9 +30,10 @@ class Machine:
     precisions: tuple[str, ...] = ()
     cinn: bool = False
     tensorrt: bool = False
+    starts: bool = False
 
 
-def this_machine(*, threads: int | None = None, precisions: Sequence[str] = ()) -> Machine:
+def this_machine(*, threads: int | None = None, precisions: Sequence[str] = (), starts: bool = False) -> Machine:
     """The machine that this process runs on; ``threads`` None for what the script itself runs with."""
     paddle, own = device.require_paddle(), device.math_threads()
     on_gpu = device.on_gpu()
@@ -43,6 +45,7 @@ def this_machine(*, threads: int | None = None, precisions: Sequence[str] = ()) 
         precisions=tuple(name for name in precisions if name in device.lower_precisions()),
         cinn=paddle.is_compiled_with_cinn(),
         tensorrt=on_gpu and any(version),
+        starts=starts,
     )
 
 

@@ -27,6 +27,7 @@ class Request:
         shapes: for each input its shape, with -1 for the dimensions that vary.
         options: the engine's own settings, as in the plan.
         directory: an empty directory of its own for whatever the engine writes.
+        proven: whether another process has had right answers of just this: it needn't be run to see whether it runs.
     """
 
     program: Any
@@ -34,6 +35,7 @@ class Request:
     shapes: Sequence[Sequence[int]]
     options: dict[str, Any] = field(default_factory=dict)
     directory: Path
+    proven: bool = False
 
 
 class Busy(Exception):

@@ -46,8 +46,9 @@ conversion_lock = threading.RLock()
 os.register_at_fork(after_in_child=lambda: conversion_lock._at_fork_reinit())  # type: ignore[attr-defined]
 
 
-def export(request: Request) -> None:
-    """Traces the program and writes it, with its parameters, to ``infer.*`` in the request's directory.
+def export(request: Request, within: contextlib.AbstractContextManager[Any] | None = None) -> None:
+    """Traces the program and writes it, with its parameters, to ``infer.*`` in the request's directory; ``within`` is
+    entered around that.
 
     Inputs are named so that :func:`place_of` tells which is which; outputs keep their order.
     """
@@ -55,7 +56,7 @@ def export(request: Request) -> None:
         InputSpec(list(shape), tensor.dtype, name=input_name(index), stop_gradient=True)
         for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
     ]
-    with conversion_lock, contained():
+    with conversion_lock, contained(), within or contextlib.nullcontext():
         program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         paddle.jit.save(program, str(request.directory / STEM), skip_prune_program=True)

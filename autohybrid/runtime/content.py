@@ -6,12 +6,14 @@ they name; objects by their class and their attributes.
 
 from __future__ import annotations
 
+import ctypes
 import dis
 import enum
 import functools
 import hashlib
 import json
 import logging
+import math
 import struct
 import sys
 import types
@@ -30,6 +32,11 @@ DEEPEST = 64
 _PLAIN = (bool, int, float, complex, str, type(None), type(Ellipsis), range, slice)
 
 
+_PLAIN_KINDS = frozenset(_PLAIN)
+_BARE = frozenset({dict, list, tuple, set, frozenset})
+"""Containers that hold their parts and nothing else: no attributes."""
+
+
 class Unknowable(Exception):
     """A value can't be told by its content."""
 
@@ -43,9 +50,17 @@ def tensor_digest(tensor: Any) -> str:
     """A digest of a Tensor's dtype, shape and bytes."""
     if not tensor._is_initialized():
         return f"{dtype_name(tensor)}{list(tensor.shape)} nothing"
-    values = np.ascontiguousarray(tensor.detach().numpy())
-    digest = hashlib.sha256(values.data.cast("B") if values.size else b"").hexdigest()
-    return f"{dtype_name(tensor)}{list(tensor.shape)} {digest}"
+    return f"{dtype_name(tensor)}{list(tensor.shape)} {hashlib.sha256(_bytes_of(tensor)).hexdigest()}"
+
+
+def _bytes_of(tensor: Any) -> Any:
+    """A Tensor's bytes in the order of its elements: where they lie, if they lie so."""
+    elements = math.prod(tensor.shape)
+    if not elements:
+        return b""
+    if tensor.place.is_cpu_place() and tensor.is_dense() and tensor.is_contiguous():
+        return (ctypes.c_char * (elements * tensor.element_size())).from_address(tensor.data_ptr())
+    return np.ascontiguousarray(tensor.detach().numpy()).data.cast("B")
 
 
 class Contents:
@@ -63,8 +78,9 @@ class Contents:
         Raises:
             Unknowable: it holds something that has no content to describe, an open file for example.
         """
-        if isinstance(value, _PLAIN):
-            return [qualified_name(type(value)), repr(value)]
+        kind = type(value)
+        if kind in _PLAIN_KINDS or isinstance(value, _PLAIN):
+            return [qualified_name(kind), repr(value)]
         if id(value) in self._layers:
             return ["layer", self._layers[id(value)]]
         if isinstance(value, type):
@@ -78,13 +94,17 @@ class Contents:
         try:
             if self._depth > DEEPEST:
                 raise Unknowable(f"nested too deeply at {type(value).__name__}")
-            held = vars(value) if isinstance(value, (Mapping, list, tuple, set)) and hasattr(value, "__dict__") else {}
+            holds_more = kind not in _BARE and isinstance(value, (Mapping, list, tuple, set))
+            held = vars(value) if holds_more and hasattr(value, "__dict__") else {}
             described = self._described(value)
             return [described, self.of(dict(held))] if held else described
         finally:
             self._depth -= 1
 
     def _described(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _BARE:
+            return self._of_container(value)
         if isinstance(value, paddle.Tensor):
             return ["tensor", tensor_digest(value)]
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
@@ -93,15 +113,18 @@ class Contents:
         if isinstance(value, (bytes, bytearray)):
             return ["bytes", hashlib.sha256(value).hexdigest()]
         if isinstance(value, (np.generic, np.dtype, paddle.dtype, enum.Enum)):
-            return [qualified_name(type(value)), str(value)]
-        if isinstance(value, Mapping):
-            pairs = [[self.of(key), self.of(part)] for key, part in value.items()]
-            return [qualified_name(type(value)), pairs]
-        if isinstance(value, (list, tuple)):
-            return [qualified_name(type(value)), [self.of(part) for part in value]]
-        if isinstance(value, (set, frozenset)):
-            return [qualified_name(type(value)), sorted(json.dumps(self.of(part)) for part in value)]
+            return [qualified_name(kind), str(value)]
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return self._of_container(value)
         return self._of_code(value)
+
+    def _of_container(self, value: Any) -> Any:
+        name = qualified_name(type(value))
+        if isinstance(value, (list, tuple)):
+            return [name, [self.of(part) for part in value]]
+        if isinstance(value, (set, frozenset)):
+            return [name, sorted(json.dumps(self.of(part)) for part in value)]
+        return [name, [[self.of(key), self.of(part)] for key, part in value.items()]]
 
     def _of_code(self, value: Any) -> Any:
         if isinstance(value, types.FunctionType):
@@ -124,8 +147,8 @@ class Contents:
         return self._of_object(value)
 
     def _of_object(self, value: Any) -> Any:
-        kind = type(value)
-        slots = [name for base in kind.__mro__ for name in _slots_of(base)]
+        kind: Any = type(value)
+        slots = _slots(kind)
         if _has_hidden_state(kind, len(slots)):
             raise Unknowable(f"a {qualified_name(kind)}")
         held = dict(getattr(value, "__dict__", {}))
@@ -166,6 +189,11 @@ class Contents:
         return ["function", function.__qualname__, source, closed, defaults, named]
 
 
+@functools.lru_cache(maxsize=1024)
+def _slots(kind: Any) -> tuple[str, ...]:
+    return tuple([name for base in kind.__mro__ for name in _slots_of(base)])
+
+
 def _slots_of(base: type) -> list[str]:
     slots = vars(base).get("__slots__", ())
     return [slots] if isinstance(slots, str) else list(slots)
@@ -189,6 +217,7 @@ def is_filled(cell: Any) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=1024)
 def is_library(module: str) -> bool:
     """Whether a module belongs to Python, Paddle, NumPy or to us: then its version stands for its source."""
     root = module.partition(".")[0]

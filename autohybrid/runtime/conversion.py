@@ -89,6 +89,26 @@ def _with_store(engine: StorableEngine, request: Request, store: Store, key: Cal
     return Conversion(executable=_privately(engine, request), note=f"not stored: {why}")
 
 
+def opened(
+    engine: Engine, request: Request, store: Store, key: Callable[[], Key], trusted: Callable[[Verified], bool]
+) -> Conversion | None:
+    """What another process has made, and proven as ``trusted`` wants it; None where there is no such thing.
+
+    Nothing is made, and nothing is raised: whatever is the matter shows when it is converted in the usual way.
+    """
+    if not isinstance(engine, StorableEngine):
+        return None
+    with contextlib.suppress(Exception):
+        wanted = key()
+        record = store.verified(wanted)
+        found = _found(engine, request, store, wanted) if record is not None and trusted(record) else None
+        if found is not None:
+            if found.verified == record:
+                return found
+            found.close()  # written anew in the meantime
+    return None
+
+
 def _found(engine: StorableEngine, request: Request, store: Store, key: Key) -> Conversion | None:
     stored = store.find(key)
     if stored is None:

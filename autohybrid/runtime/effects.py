@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import builtins
 import functools
+import io
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sized
@@ -30,10 +32,12 @@ class Effects:
 
     Attributes:
         seen: what the call did besides answering, in words; empty when it did nothing.
+        asked: whether the call looked at an environment variable or a file, which may be others in another process.
     """
 
     def __init__(self, layer: Any) -> None:
         self.seen = ""
+        self.asked = False
         self._layer = layer
         self._thread = threading.get_ident()
 
@@ -45,9 +49,12 @@ class Effects:
             for owner, name, words in (
                 (builtins, "print", "prints"),
                 (builtins, "open", "writes a file"),
+                (io, "open", "writes a file"),
                 (logging.Logger, "callHandlers", "logs"),
             ):
                 stack.enter_context(mock.patch.object(owner, name, self._noting(getattr(owner, name), words)))
+            kind = type(os.environ)
+            stack.enter_context(mock.patch.object(kind, "__getitem__", self._noting_what_asks(kind.__getitem__)))
             yield
         after = dict(_surroundings(self._layer))
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -58,9 +65,19 @@ class Effects:
         @functools.wraps(original)
         def noting(*args: Any, **kwargs: Any) -> Any:
             mine = threading.get_ident() == self._thread
-            if mine and not _only_reads(original, args, kwargs) and not _is_of_the_machinery(args):
+            if mine and _only_reads(original, args, kwargs):
+                self.asked = True
+            elif mine and not _is_of_the_machinery(args):
                 self.seen = words
             return original(*args, **kwargs)
+
+        return noting
+
+    def _noting_what_asks(self, original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def noting(environment: Any, name: Any) -> Any:
+            if threading.get_ident() == self._thread:
+                self.asked = True
+            return original(environment, name)
 
         return noting
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import paddle
@@ -59,8 +61,12 @@ def key_of(
         "autohybrid": autohybrid.__version__,
         "format": str(FORMAT),
     }
-    region = f"{qualified_name(type(layer))}.{getattr(plain, '__name__', 'forward')}"
-    return Key(region=region, fields=fields)
+    return Key(region=name_of(layer, function), fields=fields)
+
+
+def name_of(layer: Any, function: Callable[..., Any]) -> str:
+    """What is converted, as its entries in the store are filed: class and function."""
+    return f"{qualified_name(type(layer))}.{getattr(function, '__name__', 'forward')}"
 
 
 def _compact(value: Any) -> str:
@@ -85,10 +91,14 @@ def _source(layer: Any, function: Callable[..., Any]) -> str:
 def _attributes(layer: Any) -> str:
     """A digest of what stands on the Layers besides parameters, buffers and sub-Layers."""
     contents = Contents(layer)
-    return digest_of([[path, list(_attributes_of(layer, sub, contents))] for path, sub in _paths(layer)])
+    found = hashlib.sha256()
+    for path, sub in _paths(layer):
+        # One Layer after the other: so many lists at once would have Python's collector walk through all of Paddle.
+        found.update(digest_of([path, list(_attributes_of(layer, sub, contents))]).encode())
+    return found.hexdigest()[:32]
 
 
-_NOT_STATE = frozenset({"_parameters", "_buffers", "training", "forward", "_full_name", "_helper", "_dtype"})
+_NOT_STATE = frozenset({"_parameters", "_buffers", "training", "_full_name", "_helper"})
 """What stands on a Layer beside the attributes that a program depends on."""
 
 
@@ -96,8 +106,8 @@ def _attributes_of(root: Any, sub: Any, contents: Contents) -> Iterator[Any]:
     for name, value in sorted(sub.__dict__.items()):
         if name in _NOT_STATE or name == "_sub_layers":
             continue
-        # Hooks on the Layer itself are called around its forward, not in it.
-        if sub is root and name in ("_forward_pre_hooks", "_forward_post_hooks"):
+        # Hooks on the Layer itself are called around its forward, not in it; what is called is told as the source.
+        if sub is root and name in ("_forward_pre_hooks", "_forward_post_hooks", "forward"):
             continue
         try:
             yield [name, contents.of(value)]
@@ -109,19 +119,33 @@ def _paths(layer: Any) -> Iterator[tuple[str, Any]]:
     yield from layer.named_sublayers(include_self=True, remove_duplicate=False)
 
 
-_weights: weakref.WeakKeyDictionary[Any, tuple[changes.Snapshot, str]] = weakref.WeakKeyDictionary()
+_LARGE = 1 << 16
+"""Elements from which on a Tensor is hashed beside others."""
+
+_weights: weakref.WeakKeyDictionary[Any, tuple[int, changes.Snapshot, str]] = weakref.WeakKeyDictionary()
 
 
 def weights_digest(layer: Any) -> str:
     """A digest of the bytes of all parameters and buffers, remembered until one of them changes."""
-    now = changes.Snapshot.of(layer)
-    known = _weights.get(layer)
-    if known is not None and patches.watching() and not known[0].what_changed(now):
-        return known[1]
+    period, now = patches.period(), changes.Snapshot.of(layer)
+    seen, before, digest = _weights.get(layer, (0, now, ""))
+    if seen and seen == period and not before.what_changed(now):
+        return digest
+    named = [
+        (f"{path}.{name}", tensor)
+        for path, sub in _paths(layer)
+        for name, tensor in (*sub._parameters.items(), *sub._buffers.items())
+        if tensor is not None
+    ]
+    tensors = [tensor for _, tensor in named]
+    large = [index for index, tensor in enumerate(tensors) if math.prod(tensor.shape) >= _LARGE]
+    # Hashing leaves Python's interpreter lock to others; with small Tensors, handing them over would cost more.
+    with ThreadPoolExecutor(device.usable_cores()) as threads:
+        hashed = threads.map(tensor_digest, [tensors[index] for index in large])
+        digests = {index: tensor_digest(tensors[index]) for index in set(range(len(tensors))).difference(large)}
+    digests |= dict(zip(large, hashed, strict=True))
     found = hashlib.sha256()
-    for path, sub in _paths(layer):
-        for name, tensor in (*sub._parameters.items(), *sub._buffers.items()):
-            if tensor is not None:
-                found.update(f"{path}.{name} {tensor_digest(tensor)}\n".encode())
-    _weights[layer] = (now, found.hexdigest())
+    for index, (name, _) in enumerate(named):
+        found.update(f"{name} {digests[index]}\n".encode())
+    _weights[layer] = (period, now, found.hexdigest())
     return found.hexdigest()

@@ -48,15 +48,17 @@ _TENSOR_SETTERS = ("set_value", "copy_", "_share_buffer_to", "_share_underline_t
 
 _lock = threading.Lock()
 _users = 0
+_periods = 0
 _installed: list[_Patch | _DataPatch] = []
 
 
 def watch() -> None:
     """Installs the patches for one more region."""
-    global _users
+    global _users, _periods
     with _lock:
         _users += 1
         if _users == 1:
+            _periods += 1
             _install()
 
 
@@ -73,6 +75,13 @@ def unwatch() -> None:
 def watching() -> bool:
     """Whether the patches are in place: only then does the counter tell anything."""
     return _users > 0
+
+
+def period() -> int:
+    """The number of the time for which the patches have been in place without a break; 0 where they aren't. What was
+    seen in another period says nothing about now."""
+    with _lock:
+        return _periods if _users > 0 else 0
 
 
 def _install() -> None:

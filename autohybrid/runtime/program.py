@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import paddle
+from paddle.framework import use_pir_api
 from paddle.jit.dy2static import Call
 from paddle.nn.layer import rnn
 from paddle.pir.core import _convert_into_value
@@ -29,6 +30,7 @@ from autohybrid.structure import (
     Structure,
     Tensor,
     describe,
+    described_as,
     flatten,
     rebuild,
 )
@@ -66,6 +68,22 @@ class Answer:
     def described(self) -> Any:
         """The structure as JSON values, each Tensor with where it comes from."""
         return describe(self.structure, lambda index: {"index": index, "input": self.sources[index]})
+
+    @classmethod
+    def restored(cls, described: Any) -> Answer | None:
+        """The answer that :meth:`described` describes so; None where there are objects in it. Which of its Tensors have
+        gradients isn't known."""
+        sources: dict[int, int | None] = {}
+
+        def slot(tensor: Any) -> int:
+            sources[tensor["index"]] = tensor["input"]
+            return int(tensor["index"])
+
+        try:
+            structure = described_as(described, slot)
+        except (ValueError, KeyError, TypeError):
+            return None
+        return cls(structure=structure, sources=tuple([sources[index] for index in sorted(sources)]), differentiable=())
 
     def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor for tensor, source in zip(tensors, self.sources, strict=True) if source is None]
@@ -138,6 +156,8 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
 
 def _may_be_lost(value: Any) -> bool:
     # Paddle Inference 3.3 hands out the input where an output is an input times one plus a constant.
+    if isinstance(value, paddle.static.Variable):
+        return value.op is None or value.op.type == "scale"
     if not isinstance(value, paddle.pir.Value) or value.get_defining_op().name() != "pd_op.scale":
         return False
     factor = value.get_defining_op().operand_source(1).get_defining_op()
@@ -156,6 +176,8 @@ def _hidden_as_values(layer: Any) -> Iterator[None]:
     Of parameters and buffers Paddle does it by itself.
     """
     holding = [each for each in reach(layer).containers if isinstance(each, (list, dict)) and _holds_tensors(each)]
+    if holding and not use_pir_api():
+        raise ConversionError("Paddle's older program format takes no Tensors that are kept in a list or a dict")
     kept = [(container, saved(container)) for container in holding]
     for container in holding:
         places = container.items() if isinstance(container, dict) else enumerate(container)
@@ -180,7 +202,7 @@ def _collect(structure: Structure, value: Any, found: dict[int, Any]) -> None:
         found.setdefault(structure.index, value)
         return
     if isinstance(structure, Constant):
-        if isinstance(value, paddle.pir.Value):
+        if isinstance(value, (paddle.pir.Value, paddle.static.Variable)):
             raise ConversionError("a value in the answer that isn't a Tensor depends on the inputs")
         return
     for part, inner in zip(structure.parts, _parts_of(structure, value), strict=True):

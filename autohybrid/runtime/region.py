@@ -175,6 +175,10 @@ class Region:
                 return self._serving(variant, call)
             if variant.state is State.REFUSED:
                 return self._eager(variant.reason, call.args, call.kwargs)
+            if variant.state is State.NEW and self._may_go_by_records():
+                answered = variant.answered_on_record(call.tensors)
+                if answered is not None:
+                    return self._answer(variant, *answered, call)
             return self._proving(variant, call)
         finally:
             variant.busy.release()
@@ -366,6 +370,9 @@ class Region:
             variant.refuse("broke", f"the engine failed: {one_line(error)}")
             self._warn(variant.reason)
             return self._eager(variant.reason, call.args, call.kwargs)
+        return self._answer(variant, answer, outputs, call)
+
+    def _answer(self, variant: Variant, answer: Answer, outputs: Sequence[Tensor], call: _Call) -> Any:
         self._count_hybrid()
         variant.served = True
         known = self._known(call.tensors) if variant.hands_on_state else call.tensors
@@ -374,6 +381,12 @@ class Region:
     def _count_hybrid(self) -> None:
         with self._counting:
             self.hybrid_calls += 1
+
+    def _may_go_by_records(self) -> bool:
+        """Whether a proof of another process's may answer for this one. Gradients and training mode are asked of eager,
+        and while weights keep changing there is nothing to find."""
+        assert self._snapshot is not None, "taken before any call is looked at"
+        return not paddle.is_grad_enabled() and not self._snapshot.training and self._calm == 0
 
     def _known(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What an answer may hand through instead of computing it: the inputs, and the model's own Tensors."""
@@ -427,14 +440,17 @@ class Region:
             if obstacle is Obstacle.UNSETTLED:
                 return value
             self._snapshot = proof.after
+            variant.asks = variant.asks or proof.effects.asked
             if isinstance(obstacle, tuple):
                 variant.refuse(*obstacle)
                 self._note(variant, State.REFUSED)
+                self._own_up(variant)
                 return value
             if graded:
                 self._learn(variant, self._gradient_flags(call.tensors), call.tensors, value)
             before = variant.state
             code = self._attempts.conclude(variant, proof, value, self._known(call.tensors), self._shelf)
+        self._own_up(variant)
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         else:
@@ -457,6 +473,12 @@ class Region:
         if variant.state is State.SERVING:
             compared = counted(variant.compared, "answer")
             LOGGER.info("region %s: hybrid; %s compared, error %.1e", self.name, compared, variant.worst.error)
+
+    def _own_up(self, variant: Variant) -> None:
+        """Says so when eager doesn't bear out what another process had proven, and an answer was given by that."""
+        if variant.misled:
+            self._warn(f"another process had proven it, and one answer was given by that; here {variant.misled}")
+            variant.misled = ""
 
     def _trained_alike(self, proof: Proof, value: Any) -> bool:
         self._trains_alike = not proof.training_matters(self.recipe.function, value)

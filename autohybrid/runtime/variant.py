@@ -15,10 +15,11 @@ import paddle
 from autohybrid.device import clock
 from autohybrid.engines import Busy, Engine, Executable, Request
 from autohybrid.engines.paddle_export import conversion_lock
+from autohybrid.runtime import record as record_of
 from autohybrid.runtime import straight
-from autohybrid.runtime.conversion import Conversion, converted
+from autohybrid.runtime.conversion import Conversion, converted, opened
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
-from autohybrid.runtime.identity import key_of
+from autohybrid.runtime.identity import key_of, name_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.runtime.undisturbed import undisturbed
@@ -76,6 +77,9 @@ class Variant:
         tried: whether a trial has converted just this; otherwise a child of this process does first.
         served: whether it has answered a call.
         keeps_nothing: whether eager leaves its Layer as it is whatever the values of its inputs are; found out once.
+        asks: whether eager, in a call that was watched, looked at something that no key can tell.
+        on_record: whether it answers because another process has proven it, and isn't proven here yet.
+        misled: why that was wrong, once it is known; empty otherwise.
         differentiable: for each combination of what the caller wants gradients of, which outputs have them.
         hands_on_state: whether the answer holds one of the model's own Tensors.
         straight: whether the function is traced as it stands, with guards.
@@ -99,6 +103,9 @@ class Variant:
         self.patience = 0.0
         self.tried = False
         self.keeps_nothing = False
+        self.asks = False
+        self.on_record = False
+        self.misled = ""
         self.differentiable: dict[Any, tuple[bool, ...]] = {}
         self.answer: Answer | None = None
         self.hands_on_state = False
@@ -111,6 +118,7 @@ class Variant:
         self._proofs_left = recipe.proofs
         self._unsettled = 0
         self._outcomes: list[straight.Outcome] = []
+        self._compared_sizes: list[list[list[int]]] = []
 
     def takes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
         """The Tensors of a call when it is like the last one that this variant was chosen for, else None.
@@ -212,6 +220,42 @@ class Variant:
             self._proofs_left = min(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
+    def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
+        """Answer and outputs for a first call, by a conversion that another process has proven for just such calls;
+        None where the store has none.
+
+        From then on it is being proven here: the next answer is compared with eager's.
+        """
+        recipe, generation = self.recipe, self._generation
+        if recipe.store is None or self.straight or not recipe.store.knows(name_of(recipe.layer, recipe.function)):
+            return None
+        # Whether outputs have memory of their own isn't known yet: nothing of the caller's goes in, copies come out.
+        given = [tensor.clone() for tensor in inputs]
+        request = Request(
+            program=None, inputs=given, shapes=self.shapes, options=self.options, directory=Path(), proven=True
+        )
+        started = clock()
+        with conversion_lock, paddle.no_grad():
+            made = opened(
+                recipe.engine, request, recipe.store, lambda: self._key(given), lambda each: self._trusts(each, inputs)
+            )
+            outputs = _run_first(made, given) if made is not None else None
+        if made is None or made.verified is None or outputs is None:
+            return None
+        answer = record_of.answer_of(made.verified, inputs)
+        if generation != self._generation or answer is None or len(outputs) != answer.sources.count(None):
+            made.close()
+            return None
+        self.conversion_seconds = clock() - started
+        self._conversion, self.answer, self.on_record = made, answer, True
+        self._proofs_left = min(self._proofs_left, 1)
+        self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
+        return answer, outputs
+
+    def _trusts(self, record: Verified, inputs: Sequence[Tensor]) -> bool:
+        told = record_of.answer_of(record, inputs) is not None
+        return told and record_of.counts(record, self.recipe.tolerance, self.recipe.proofs)
+
     def _key(self, inputs: Sequence[Tensor]) -> Key:
         recipe = self.recipe
         return key_of(
@@ -225,32 +269,30 @@ class Variant:
         )
 
     def _was_verified(self, record: Verified | None, answer: Answer) -> bool:
-        tolerance = self.recipe.tolerance
-        return (
-            record is not None
-            and record.rtol <= tolerance.rtol
-            and record.atol <= tolerance.atol
-            and record.compared >= self.recipe.proofs
-            and record.answer == answer.described()
-        )
+        if not record_of.counts(record, self.recipe.tolerance, self.recipe.proofs):
+            return False
+        return record is not None and record.answer == answer.described()
 
     def _write_down(self) -> None:
         """Notes in the store that this conversion was proven."""
-        made, answer, worst = self._conversion, self.answer, self.worst
-        if made is None or answer is None or self._was_verified(made.verified, answer):
+        made, answer = self._conversion, self.answer
+        if made is None or answer is None:
             return
-        made.record(
-            Verified(
-                rtol=self.recipe.tolerance.rtol,
-                atol=self.recipe.tolerance.atol,
+        record: Verified | None = made.verified
+        if record is not None and self._was_verified(record, answer):
+            record = record.covering(self._compared_sizes)
+        else:
+            record = record_of.written(
+                tolerance=self.recipe.tolerance,
                 compared=self.compared,
-                error=worst.error,
-                limit=worst.limit,
-                scale=worst.scale,
-                noise=worst.noise,
-                answer=answer.described(),
+                worst=self.worst,
+                answer=answer,
+                sizes=self._compared_sizes,
+                inputs=len(self.shapes),
+                asks=self.asks,
             )
-        )
+        if record is not None:
+            made.record(record)
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The program's outputs for one call; results are the caller's own.
@@ -264,7 +306,7 @@ class Variant:
         outputs = made.executable.run(contiguous(inputs))
         if self._outcomes:
             outputs = self._guarded(outputs)
-        return [output.clone() for output in outputs] if self._copies else outputs
+        return [output.clone() for output in outputs] if self._copies or self.on_record else outputs
 
     def _guarded(self, outputs: list[Tensor]) -> list[Tensor]:
         """The answer's part of the outputs, when the guards behind it say that eager goes this way."""
@@ -306,12 +348,15 @@ class Variant:
         if generation != self._generation:
             raise Overtaken
         self.compared += 1
+        if (sizes := record_of.sizes_of(inputs)) not in self._compared_sizes:
+            self._compared_sizes.append(sizes)
         self.worst = max(self.worst, found, key=lambda each: (not each.equal, each.error))
         if not found.equal:
             self.refuse("wrong", f"answers differ: {found.problem}")
         elif not touched.equal and not self._copies:
             self.refuse("wrong", "the converted code changes its inputs")
         else:
+            self.on_record = False
             self._proofs_left -= 1
             if self._proofs_left <= 0:
                 self.state = State.SERVING
@@ -345,7 +390,9 @@ class Variant:
 
     def refuse(self, code: str, reason: str) -> None:
         """Ends this variant: from now on eager answers."""
-        if code == "wrong" and self._conversion is not None:
+        if self.on_record:
+            self.misled = reason
+        if (code == "wrong" or self.on_record) and self._conversion is not None:
             self._conversion.discard()
         self.release()
         self.state = State.REFUSED
@@ -361,7 +408,8 @@ class Variant:
         self.refusal = self.reason = ""
         self.answer = None
         self.differentiable = {}
-        self._copies = False
+        self._copies = self.on_record = False
+        self._compared_sizes = []
         self._proofs_left = self.recipe.proofs
 
     def release(self) -> None:
@@ -369,6 +417,18 @@ class Variant:
         made, self._conversion = self._conversion, None
         if made is not None:
             made.close()
+
+
+def _run_first(made: Conversion, inputs: Sequence[Tensor]) -> list[Tensor] | None:
+    """Copies of the outputs of what was just opened; None, and it is closed, when it doesn't run."""
+    try:
+        return [output.clone() for output in made.executable.run(inputs)]
+    except Busy:
+        made.close()
+    except Exception:  # noqa: BLE001 - whatever an engine raises: it is made anew
+        made.close()
+        made.discard()
+    return None
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

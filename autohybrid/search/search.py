@@ -94,7 +94,9 @@ class Search:
         self._progress = progress
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
-        self.machine = engines.this_machine(threads=options.most_threads, precisions=options.precisions)
+        self.machine = engines.this_machine(
+            threads=options.most_threads, precisions=options.precisions, starts=options.objective == "script"
+        )
         self._alike: dict[int, list[Candidate]] = {}
         self._family = Family()
         self._chains = Chains(self._family)

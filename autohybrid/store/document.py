@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ FORMAT = 1
 """The layout of an entry; another number is another place in the store."""
 
 ENTRY = "entry.json"
+
+MOST_SIZES = 64
+"""Kinds of calls that a record of one conversion names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,9 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """That the artifact answered as eager did.
 
     ``rtol`` and ``atol`` are the tolerance, ``compared`` the number of answers, ``error``, ``limit``, ``scale`` and
-    ``noise`` those of the worst one, ``answer`` the structure of eager's answer.
+    ``noise`` those of the worst one, ``answer`` the structure of eager's answer. ``form`` is the same as text, in its
+    own order, where that is all there is to know of an answer, else empty; ``sizes`` has the shapes of the Tensors of
+    each call.
     """
 
     rtol: float
@@ -52,6 +57,15 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scale: float
     noise: float
     answer: Any
+    form: str = ""
+    sizes: list[list[list[int]]] = []
+
+    def covering(self, sizes: Sequence[list[list[int]]]) -> Verified | None:
+        """The record with the sizes of more calls; None where it has them, or has no room."""
+        more = [each for each in sizes if each not in self.sizes]
+        if not more or len(self.sizes) >= MOST_SIZES:
+            return None
+        return msgspec.structs.replace(self, sizes=[*self.sizes, *more][:MOST_SIZES])
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -71,6 +71,20 @@ class Store:
         """The entry for ``key`` if it is there, complete, and unaltered; counts as a use."""
         return self._opened(key) if self.reads else None
 
+    def verified(self, key: Key) -> Verified | None:
+        """What is written down of a proof of the entry for ``key``; its files aren't looked at."""
+        if not self.reads:
+            return None
+        try:
+            entry = Entry.read(self._place(key))
+        except _UNREADABLE:
+            return None
+        return None if entry.region != key.region or key.differing(entry.fields) else entry.verified
+
+    def knows(self, region: str) -> bool:
+        """Whether there may be an entry for what has this name, whatever its key."""
+        return self.reads and self._region(region).is_dir()
+
     def _opened(self, key: Key) -> Stored | None:
         directory = self._place(key)
         try:
@@ -98,7 +112,7 @@ class Store:
         if self._place(key).exists():
             return "the entry is incomplete or was altered"
         nearest: list[str] | None = None
-        for directory in self._entries(self._region(key)):
+        for directory in self._entries(self._region(key.region)):
             with contextlib.suppress(*_UNREADABLE):
                 differing = key.differing(Entry.read(directory).fields)
                 if nearest is None or len(differing) < len(nearest):
@@ -124,8 +138,8 @@ class Store:
 
     def stage(self, key: Key) -> Path:
         """A new directory to make an entry in."""
-        _own(self._region(key))
-        return Path(tempfile.mkdtemp(prefix=".making-", dir=self._region(key)))
+        _own(self._region(key.region))
+        return Path(tempfile.mkdtemp(prefix=".making-", dir=self._region(key.region)))
 
     def publish(self, key: Key, stage: Path) -> Stored | None:
         """Makes what is in ``stage`` the entry for ``key``; None, and nothing done, when it is too large."""
@@ -162,11 +176,11 @@ class Store:
         stored.close()
         _discard(stored.directory)
 
-    def _region(self, key: Key) -> Path:
-        return self.root / hashlib.sha256(key.region.encode()).hexdigest()[:16]
+    def _region(self, name: str) -> Path:
+        return self.root / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def _place(self, key: Key) -> Path:
-        return self._region(key) / key.digest[:32]
+        return self._region(key.region) / key.digest[:32]
 
     @staticmethod
     def _entries(region: Path) -> list[Path]:
