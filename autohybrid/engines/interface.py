@@ -15,6 +15,7 @@ from autohybrid.structure import Tensor
 
 if TYPE_CHECKING:
     from autohybrid.engines.dimensions import Dimension
+    from autohybrid.engines.graphs import Graphs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Request:
         shapes: for each input its shape, with -1 for the dimensions that vary.
         options: the engine's own settings, as in the plan.
         directory: an empty directory of its own for whatever the engine writes.
+        graphs: where programs that were exported before are; ``paddle_export.export`` asks it. None for none.
     """
 
     program: Any
@@ -34,6 +36,7 @@ class Request:
     shapes: Sequence[Sequence[int]]
     options: dict[str, Any] = field(default_factory=dict)
     directory: Path
+    graphs: Graphs | None = None
 
 
 class Busy(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autohybrid.store.contents import JOURNALS
-from autohybrid.store.document import FORMAT, Key, Verified
+from autohybrid.store.document import FORMAT, KIND, Key, Verified
 from autohybrid.store.store import Store, Stored, check, default, directory, place
 
-__all__ = ["FORMAT", "JOURNALS", "Key", "Store", "Stored", "Verified", "check", "default", "directory", "place"]
+__all__ = ["FORMAT", "JOURNALS", "KIND", "Key", "Store", "Stored", "Verified", "check", "default", "directory", "place"]

@@ -15,6 +15,9 @@ FORMAT = 1
 
 ENTRY = "entry.json"
 
+KIND = "kind"
+"""The field that tells what an entry is; where there is none, a conversion."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
@@ -27,6 +30,10 @@ class Key:
 
     region: str
     fields: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        return self.fields.get(KIND, "conversion")
 
     @property
     def digest(self) -> str:

@@ -163,7 +163,9 @@ class Store:
         _discard(stored.directory)
 
     def _region(self, key: Key) -> Path:
-        return self.root / hashlib.sha256(key.region.encode()).hexdigest()[:16]
+        # Entries are compared with their like only.
+        name = key.region if key.kind == "conversion" else f"{key.kind} {key.region}"
+        return self.root / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def _place(self, key: Key) -> Path:
         return self._region(key) / key.digest[:32]
