@@ -157,10 +157,13 @@ def _same(one: Graph, other: Graph) -> bool:
 
 _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
+_NUMBERED = re.compile(rb'"/[\w/]*/"')
+"""Where an operator was called, in the words of Paddle, which numbers the Layers of a process: ``/Linear_2/``."""
+
 
 def _with_paths(graph: Graph) -> bytes:
     def path(found: re.Match[bytes]) -> bytes:
         name = found[1].decode(errors="replace")
         return f'"{graph.parameters[name]}"'.encode() if name in graph.parameters else found[0]
 
-    return _TEXT.sub(path, graph.program)
+    return _NUMBERED.sub(b'""', _TEXT.sub(path, graph.program))

@@ -219,6 +219,7 @@ class Region:
     def refresh(self) -> None:
         """Forgets all conversions, also what was refused; the next calls convert and prove anew."""
         self._shelf.clear()
+        self._recent = None
         self._snapshot = None
         self._stale = ""
         self._trains_alike = None
