@@ -77,20 +77,20 @@ def unused_for(found: Iterable[Found], days: float) -> list[Found]:
 
 
 def is_chain(found: Found) -> bool:
-    """Whether it is the conversion of a chain."""
+    """Whether it is the conversion, or the graph, of a chain."""
     return found.region.startswith(_CHAIN)
 
 
 def of_plan(found: Iterable[Found], plan: Plan | str | os.PathLike[str]) -> list[Found]:
-    """The conversions of a plan's regions, with whatever weights and options: a Layer's are told by its structure and
-    arguments, a chain's by its arguments.
+    """The conversions and graphs of a plan's regions, with whatever weights and options: a Layer's are told by its
+    structure and arguments, a chain's by its arguments.
 
     Raises:
         PlanError: the file can't be read as a plan.
     """
     made = plan if isinstance(plan, Plan) else load(plan)
     wanted = {signature for model in made.models for region in model.regions for signature in _wanted(model, region)}
-    return [each for each in found if each.kind == "conversion" and _signature(each) in wanted]
+    return [each for each in found if each.kind in ("conversion", "graph") and _signature(each) in wanted]
 
 
 def _wanted(model: Model, region: Region) -> Iterator[tuple[str, str, str]]:

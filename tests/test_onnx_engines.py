@@ -53,7 +53,9 @@ def test_an_operator_that_paddle2onnx_does_not_know_is_an_error_here_and_no_end(
 @needs_paddle2onnx
 def test_a_conversion_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "SECONDS", 0.5)
-    monkeypatch.setattr(onnx_export, "_convert", lambda directory: subprocess.run(["sleep", "30"], check=False))
+    monkeypatch.setattr(
+        onnx_export, "_convert", lambda directory, seeking: subprocess.run(["sleep", "30"], check=False)
+    )
     with pytest.raises(ConversionError, match="stopped after"):
         export_onnx(request_for(paddle.tanh, tmp_path))
 

@@ -31,6 +31,7 @@ from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.signature import recorded
 from autohybrid.runtime.variant import State
 from autohybrid.store import Key, Store, default
+from autohybrid.store.document import Entry
 from autohybrid.store.store import _size
 from autohybrid.structure import flatten
 
@@ -82,8 +83,9 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "cache")
 
 
-def entries(store: Store) -> list[Path]:
-    return sorted(path.parent for path in store.root.glob("*/*/entry.json"))
+def entries(store: Store, kind: str = "conversion") -> list[Path]:
+    places = [path.parent for path in store.root.glob("*/*/entry.json")]
+    return sorted(path for path in places if Entry.read(path).fields.get("kind", "conversion") == kind)
 
 
 def note(store: Store, layer: Any, *args: Any, **more: Any) -> str:

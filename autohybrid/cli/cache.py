@@ -43,7 +43,11 @@ def command() -> None:
 @command.command("list", epilog="Example: autohybrid cache list --format json")
 @click.option("--format", "shape", type=click.Choice(get_args(Format)), default="table", show_default=True)
 def list_command(shape: Format) -> None:
-    """Show what is kept: conversions, the journals of searches, leftovers of dead processes."""
+    """Show what is kept: conversions, the graphs that they were made from, journals of searches, leftovers.
+
+    A graph holds no weights: blocks like the one that it is of, and changed weights, are converted from it without
+    tracing again.
+    """
     found = cache.entries()
     if shape == "json":
         click.echo(json.dumps([_plain(each) for each in found], indent=2, ensure_ascii=False))
@@ -156,9 +160,10 @@ def _place() -> str:
 
 
 def _sum(found: Sequence[cache.Found]) -> str:
-    """``2 conversions and 1 journal, 12.4 MiB``."""
+    """``2 conversions, 1 graph and 1 journal, 12.4 MiB``."""
     counts = {kind: sum(each.kind == kind for each in found) for kind in get_args(cache.Kind)}
-    told = " and ".join(counted(count, kind) for kind, count in counts.items() if count)
+    *most, last = [counted(count, kind) for kind, count in counts.items() if count]
+    told = f"{', '.join(most)} and {last}" if most else last
     return f"{told}, {size_text(sum(each.size for each in found))}"
 
 
@@ -170,7 +175,7 @@ def _table(found: Sequence[cache.Found]) -> str:
 def _row(found: cache.Found) -> list[str]:
     what = "a chain" if cache.is_chain(found) else found.region.removesuffix(".forward") or found.kind
     proven = found.problem or ("yes" if found.verified else "no" if found.kind == "conversion" else "")
-    engine = found.key.get("engine", "")
+    engine = "any (graph)" if found.kind == "graph" else found.key.get("engine", "")
     return [found.name, what, engine, size_text(found.size), _age(found.used), proven, _arguments(found)]
 
 

@@ -15,6 +15,7 @@ from autohybrid.structure import Tensor
 
 if TYPE_CHECKING:
     from autohybrid.engines.dimensions import Dimension
+    from autohybrid.engines.graphs import Graphs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Request:
         options: the engine's own settings, as in the plan.
         directory: an empty directory of its own for whatever the engine writes.
         proven: whether another process has had right answers of just this: it needn't be run to see whether it runs.
+        graphs: where programs that were exported before are; ``paddle_export.export`` asks it. None for none.
     """
 
     program: Any
@@ -36,6 +38,7 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     directory: Path
     proven: bool = False
+    graphs: Graphs | None = None
 
 
 class Busy(Exception):

@@ -21,8 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from autohybrid import device
+from autohybrid.engines.graphs import (
+    Blank,
+    Place,
+    bytes_of,
+    places_in,
+    random_like,
+    read_parameters,
+    state_of,
+    write_parameters,
+)
 from autohybrid.engines.interface import Request
-from autohybrid.engines.paddle_export import STEM, conversion_lock, export
+from autohybrid.engines.paddle_export import STEM, conversion_lock, export, known_graph
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import LOG_TAIL, Died, Finished, Forked, Raised, Result, Stopped, obstacle
 
@@ -53,42 +63,62 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def export_onnx(request: Request) -> Path:
-    """Traces the program and writes it as an ONNX model into the request's directory; nothing else is left there.
+    """Writes the program as an ONNX model into the request's directory; nothing else is left there.
+
+    Of a program that was exported before, the second model is made once more with random parameters: where nothing but
+    the parameters differs, later ones are that model with other parameters in their places.
 
     Raises:
         ConversionError: the ONNX model can't be made; with what paddle2onnx said.
     """
+    model = _onnx_file(request.directory)
     with conversion_lock:
+        graph = known_graph(request)
+        if graph is not None and graph.onnx is not None:
+            named = graph.named(state_of(request.program))
+            model.write_bytes(graph.onnx.filled({name: bytes_of(tensor) for name, tensor in named.items()}))
+            return model
         export(request)
         parameters = request.directory / f"{STEM}.pdiparams"
         if parameters.exists() and parameters.stat().st_size > LARGEST:
             raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
-        result = _converted_aside(request.directory)
-    model = _onnx_file(request.directory)
-    if not isinstance(result, Finished) or not model.exists():
-        raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
+        seeking = graph is not None and not graph.onnx_sought
+        result = _converted_aside(request.directory, seeking)
+        if not model.exists():
+            raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
+        if graph is not None:
+            graph.onnx, graph.onnx_sought = _blank_of(model), True
     for file in request.directory.glob(f"{STEM}.*"):
         if file != model:
             file.unlink()
     return model
 
 
+def _blank_of(model: Path) -> Blank | None:
+    file = _places_file(model.parent)
+    return Blank.cut(model.read_bytes(), json.loads(file.read_text())) if file.exists() else None
+
+
 def _onnx_file(directory: Path) -> Path:
     return directory / f"{STEM}.onnx"
 
 
-def _converted_aside(directory: Path) -> Result:
+def _places_file(directory: Path) -> Path:
+    return directory / f"{STEM}.places"
+
+
+def _converted_aside(directory: Path, seeking: bool) -> Result:
     if device.on_gpu() or obstacle():
-        return _in_new_process(directory)
-    return Forked().run(lambda: _convert(directory), seconds=SECONDS, memory=device.available_memory() // 2)
+        return _in_new_process(directory, seeking)
+    return Forked().run(lambda: _convert(directory, seeking), seconds=SECONDS, memory=device.available_memory() // 2)
 
 
-def _in_new_process(directory: Path) -> Result:
+def _in_new_process(directory: Path, seeking: bool) -> Result:
     # The modules that this process can import, wherever they lie; none that happen to lie in the current directory.
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", __name__, str(directory)],
+            [sys.executable, "-m", __name__, str(directory), *(["--seek"] if seeking else [])],
             env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
             cwd=directory,
             capture_output=True,
@@ -104,18 +134,32 @@ def _in_new_process(directory: Path) -> Result:
     return Finished(value=None, log=log)
 
 
-def _convert(directory: Path) -> None:
-    """Writes ``infer.onnx`` beside the exported program; may end the process."""
+def _convert(directory: Path, seeking: bool) -> None:
+    """Writes ``infer.onnx`` beside the exported program; may end the process.
+
+    When ``seeking``, also where the parameters stand in it, if that can be told.
+    """
+    _die_plainly()
+    file, parameters = directory / f"{STEM}.json", directory / f"{STEM}.pdiparams"
+    program = json.loads(file.read_text())["program"]
+    if _mend_scales(program):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "program": program}))
+    content = _translated(file, parameters, program)
+    aside = directory / f"{STEM}.part"
+    aside.write_bytes(content)
+    # Whole, or not there: what comes now may end the process.
+    aside.rename(_onnx_file(directory))
+    if seeking and parameters.exists():
+        places = _places_of_parameters(content, file, parameters, program)
+        if places is not None:
+            _places_file(directory).write_text(json.dumps(places))
+
+
+def _translated(file: Path, parameters: Path, program: Any) -> bytes:
     import paddle2onnx.paddle2onnx_cpp2py_export as paddle2onnx
 
     from autohybrid.engines import onnx_graph
 
-    _die_plainly()
-    file = directory / f"{STEM}.json"
-    program = json.loads(file.read_text())["program"]
-    if _mend_scales(program):
-        file.write_text(json.dumps({**json.loads(file.read_text()), "program": program}))
-    parameters = directory / f"{STEM}.pdiparams"
     model: bytes = paddle2onnx.export(
         str(file),
         str(parameters) if parameters.exists() else "",
@@ -132,10 +176,23 @@ def _convert(directory: Path) -> None:
         False,  # float16
     )
     try:
-        mended = onnx_graph.mended(model, _ranks(program))
+        return onnx_graph.mended(model, _ranks(program))
     except ConversionError as error:
         sys.exit(f"[ERROR] {error.problem}")
-    _onnx_file(directory).write_bytes(mended)
+
+
+def _places_of_parameters(content: bytes, file: Path, parameters: Path, program: Any) -> list[Place] | None:
+    names = [operator["A"][3] for operator in _operators(program) if operator["#"] == "p"]
+    real = read_parameters(parameters, names)
+    random = {name: random_like(tensor) for name, tensor in real.items()}
+    other = parameters.with_suffix(".random")
+    write_parameters(random, other)
+    return places_in(
+        content,
+        {name: bytes_of(tensor) for name, tensor in real.items()},
+        _translated(file, other, program),
+        {name: bytes_of(tensor) for name, tensor in random.items()},
+    )
 
 
 def _die_plainly() -> None:
@@ -193,4 +250,4 @@ def _said(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    _convert(Path(sys.argv[1]))
+    _convert(Path(sys.argv[1]), "--seek" in sys.argv)

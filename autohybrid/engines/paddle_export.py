@@ -22,6 +22,17 @@ from paddle.base import core as paddle_core
 from paddle.base import framework
 from paddle.static import InputSpec
 
+from autohybrid.engines.graphs import (
+    Graph,
+    Graphs,
+    Reads,
+    State,
+    described,
+    paths_of,
+    state_of,
+    value_reads,
+    write_parameters,
+)
 from autohybrid.engines.interface import Request
 from autohybrid.engines.silence import warnings_held_back
 from autohybrid.errors import ConversionError
@@ -46,20 +57,48 @@ conversion_lock = threading.RLock()
 os.register_at_fork(after_in_child=lambda: conversion_lock._at_fork_reinit())  # type: ignore[attr-defined]
 
 
-def export(request: Request, within: contextlib.AbstractContextManager[Any] | None = None) -> None:
-    """Traces the program and writes it, with its parameters, to ``infer.*`` in the request's directory; ``within`` is
-    entered around that.
+def known_graph(request: Request) -> Graph | None:
+    """The graph that :func:`export` would take in place of a trace."""
+    return request.graphs.find(described(state_of(request.program))) if request.graphs is not None else None
 
-    Inputs are named so that :func:`place_of` tells which is which; outputs keep their order.
+
+def export(request: Request, within: contextlib.AbstractContextManager[Any] | None = None) -> None:
+    """Writes the program, with its parameters, to ``infer.*`` in the request's directory.
+
+    It is traced, unless an equal one was: then its parameters alone are written, beside what was exported before.
+    Inputs are named so that :func:`place_of` tells which is which; outputs keep their order. ``within`` is entered
+    around a trace of its own: what it changes no graph tells.
     """
+    with conversion_lock:
+        state, graph = state_of(request.program), known_graph(request) if within is None else None
+        if graph is None:
+            _trace(request, state, within)
+        else:
+            (request.directory / f"{STEM}.json").write_bytes(graph.program)
+            write_parameters(graph.named(state), request.directory / f"{STEM}.pdiparams")
+
+
+def _trace(request: Request, state: State, within: contextlib.AbstractContextManager[Any] | None) -> None:
     specs = [
         InputSpec(list(shape), tensor.dtype, name=input_name(index), stop_gradient=True)
         for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
     ]
-    with conversion_lock, contained(), within or contextlib.nullcontext():
+    with contained(), value_reads() as reads, within or contextlib.nullcontext():
         program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         paddle.jit.save(program, str(request.directory / STEM), skip_prune_program=True)
+    if request.graphs is not None and within is None:
+        _leave(request.graphs, program, state, request.directory / f"{STEM}.json", reads)
+
+
+def _leave(graphs: Graphs, program: Any, state: State, file: Path, reads: Reads) -> None:
+    """Leaves what was traced for others like it, where nothing in it depends on the weights' values."""
+    # The trace is remembered: this makes no other.
+    parameters = paths_of(program.forward.concrete_program_specify_input_spec().parameters, state)
+    if reads.happened or parameters is None:
+        graphs.reject(described(state))
+    else:
+        graphs.keep(described(state), Graph(program=file.read_bytes(), parameters=parameters))
 
 
 def input_name(place: int) -> str:

@@ -23,9 +23,10 @@ from autohybrid.engines import Engine, StorableEngine
 from autohybrid.runtime import changes, patches
 from autohybrid.runtime.content import Contents, Unknowable, digest_of, tensor_digest
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
+from autohybrid.runtime.reach import reach
 from autohybrid.runtime.signature import Shapes, recorded
-from autohybrid.store import FORMAT, Key
-from autohybrid.structure import Structure, Tensor, constants, qualified_name
+from autohybrid.store import FORMAT, KIND, Key
+from autohybrid.structure import Structure, Tensor, constants, dtype_name, qualified_name
 
 
 def key_of(
@@ -43,17 +44,41 @@ def key_of(
     Raises:
         Unknowable: something that the conversion depends on can't be told by its content.
     """
-    plain = getattr(function, "__func__", function)
     fields = {
-        "source": _source(layer, plain),
-        "structure": fingerprint(structure_lines(layer)),
-        "attributes": _attributes(layer),
+        **_of_program(layer, function, arguments, shapes, inputs),
+        "attributes": _attributes(layer, Contents(layer)),
         "weights": weights_digest(layer),
-        "inputs": _compact(recorded(arguments, inputs, shapes)),
-        "constants": digest_of([Contents(layer).of(value) for value in constants(arguments)]),
         "engine": engine.name,
         "libraries": _compact(engine.made_with() if isinstance(engine, StorableEngine) else {}),
         "options": _compact(options),
+    }
+    return Key(region=name_of(layer, function), fields=fields)
+
+
+def graph_key_of(
+    layer: Any, function: Callable[..., Any], arguments: Structure, shapes: Shapes, inputs: Sequence[Tensor]
+) -> Key:
+    """What a traced program depends on whatever the values of the weights are, and whoever converts it.
+
+    Raises:
+        Unknowable: see :func:`key_of`.
+    """
+    fields = {
+        KIND: "graph",
+        **_of_program(layer, function, arguments, shapes, inputs),
+        "attributes": _attributes(layer, _WithoutWeights(layer)),
+    }
+    return Key(region=name_of(layer, function), fields=fields)
+
+
+def _of_program(
+    layer: Any, function: Callable[..., Any], arguments: Structure, shapes: Shapes, inputs: Sequence[Tensor]
+) -> dict[str, str]:
+    return {
+        "source": _source(layer, getattr(function, "__func__", function)),
+        "structure": fingerprint(structure_lines(layer)),
+        "inputs": _compact(recorded(arguments, inputs, shapes)),
+        "constants": digest_of([Contents(layer).of(value) for value in constants(arguments)]),
         "device": _device(),
         "default dtype": str(paddle.get_default_dtype()),
         "paddle": f"{paddle.__version__} {paddle.version.commit}",
@@ -61,7 +86,6 @@ def key_of(
         "autohybrid": autohybrid.__version__,
         "format": str(FORMAT),
     }
-    return Key(region=name_of(layer, function), fields=fields)
 
 
 def name_of(layer: Any, function: Callable[..., Any]) -> str:
@@ -88,9 +112,21 @@ def _source(layer: Any, function: Callable[..., Any]) -> str:
     return digest_of([contents.of(function), *found])
 
 
-def _attributes(layer: Any) -> str:
+class _WithoutWeights(Contents):
+    """Of Tensors that a program has as parameters it tells the kind only, also where a list or a dict holds them."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._weights = {id(tensor) for tensor in reach(layer).tensors}
+
+    def _described(self, value: Any) -> Any:
+        if id(value) in self._weights:
+            return ["weight", dtype_name(value), list(value.shape)]
+        return super()._described(value)
+
+
+def _attributes(layer: Any, contents: Contents) -> str:
     """A digest of what stands on the Layers besides parameters, buffers and sub-Layers."""
-    contents = Contents(layer)
     found = hashlib.sha256()
     for path, sub in _paths(layer):
         # One Layer after the other: so many lists at once would have Python's collector walk through all of Paddle.

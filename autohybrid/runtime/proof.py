@@ -182,6 +182,9 @@ class Attempts:
                 if following is None or following.state in (State.SERVING, State.REFUSED):
                     return
                 variant = following
+            elif verdict.shared:
+                # What was wrong may be a value of other weights: before anything else, a graph of its own.
+                variant.trace_alone()
             elif dynamic and not variant.tried:
                 shelf.make_static(variant, inputs)
             else:
@@ -211,8 +214,9 @@ class Attempts:
             return Verdict(code=OVERTAKEN)
         except Exception as error:  # noqa: BLE001 - a failed conversion is data: the reason is kept, eager goes on
             code = "failed_running" if getattr(error, "exported", False) else "failed"
-            return Verdict(code=code, reason=f"can't be converted: {one_line(error)}")
-        return Verdict(code=variant.refusal, reason=variant.reason)
+            reason = f"can't be converted: {one_line(error)}"
+            return Verdict(code=code, reason=reason, shared=variant.shares_graph)
+        return Verdict(code=variant.refusal, reason=variant.reason, shared=variant.shares_graph)
 
     def _after(self, way: tuple[dict[str, Any], bool], code: str) -> tuple[dict[str, Any], bool] | None:
         """The way to try after one that ended with ``code``."""

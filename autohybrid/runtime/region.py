@@ -226,6 +226,7 @@ class Region:
     def refresh(self) -> None:
         """Forgets all conversions, also what was refused; the next calls convert and prove anew."""
         self._shelf.clear()
+        self._recent = None
         self._snapshot = self.released = None
         self._stale = ""
         self._trains_alike = None

@@ -27,10 +27,12 @@ TRIVIAL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a rehearsal ended. ``code`` is empty when the conversion is right; else that of a refusal, with why."""
+    """How a rehearsal ended. ``code`` is empty when the conversion is right; else that of a refusal, with why;
+    ``shared`` whether it was made from a graph that was traced with other weights."""
 
     code: str = ""
     reason: str = ""
+    shared: bool = False
 
 
 def possible() -> bool:
@@ -51,7 +53,7 @@ def rehearse(
         seconds: how long the child may take.
     """
 
-    def work() -> dict[str, str]:
+    def work() -> dict[str, Any]:
         # A crash here is expected, and nobody's business.
         faulthandler.disable()
         try:
@@ -62,8 +64,8 @@ def rehearse(
                     _prove_other_sizes(variant, inputs)
         except Exception as error:  # noqa: BLE001 - what a conversion raises is its result
             code = "failed_running" if getattr(error, "exported", False) else "failed"
-            return {"code": code, "reason": one_line(error)}
-        return {"code": variant.refusal, "reason": variant.reason}
+            return {"code": code, "reason": one_line(error), "shared": variant.shares_graph}
+        return {"code": variant.refusal, "reason": variant.reason, "shared": variant.shares_graph}
 
     result = Forked().run(work, seconds=seconds, memory=available_memory() // 2)
     if isinstance(result, Finished):

@@ -19,7 +19,8 @@ from autohybrid.runtime import record as record_of
 from autohybrid.runtime import straight
 from autohybrid.runtime.conversion import Conversion, converted, opened
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of
-from autohybrid.runtime.identity import key_of, name_of
+from autohybrid.runtime.graphs import SharedGraphs
+from autohybrid.runtime.identity import graph_key_of, key_of, name_of
 from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.runtime.undisturbed import undisturbed
@@ -112,6 +113,9 @@ class Variant:
         self.busy = threading.Lock()
         self._conversion: Conversion | None = None
         self._generation = 0
+        self._graphs: SharedGraphs | None = None
+        self._alone = False
+        self._own_graph = False
         self._copies = False
         self._read = reader(arguments)
         self._looks: list[tuple[list[int], Any]] = []
@@ -200,9 +204,18 @@ class Variant:
         given = contiguous(inputs)
         guards = straight.Guards(self._seen_by_eager(inputs)) if self.straight else None
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer, guards)
-        request = Request(program=program, inputs=given, shapes=self.shapes, options=self.options, directory=Path())
         # What guards a forward that was traced as it stands is only known to who traced it.
         kept = None if self.straight else self.recipe.store
+        graphs = None if self.straight else SharedGraphs(lambda: self._graph_key(given), kept, alone=self._alone)
+        request = Request(
+            program=program,
+            inputs=given,
+            shapes=self.shapes,
+            options=self.options,
+            directory=Path(),
+            graphs=graphs,
+        )
+        self._graphs, self._alone = graphs, False
         started = clock()
         with conversion_lock, undisturbed(self.recipe.layer), paddle.no_grad():
             program.eval()
@@ -218,6 +231,8 @@ class Variant:
         if self._was_verified(made.verified, answer):
             # In another process. This call's answer is compared all the same, since eager gave it anyway.
             self._proofs_left = min(self._proofs_left, 1)
+        if self.shares_graph:
+            self._proofs_left = max(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
     def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
@@ -248,6 +263,7 @@ class Variant:
             return None
         self.conversion_seconds = clock() - started
         self._conversion, self.answer, self.on_record = made, answer, True
+        self.hands_on_state = False  # no record tells such an answer
         self._proofs_left = min(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
         return answer, outputs
@@ -267,6 +283,16 @@ class Variant:
             engine=recipe.engine,
             options=self.options,
         )
+
+    def _graph_key(self, inputs: Sequence[Tensor]) -> Key:
+        recipe = self.recipe
+        return graph_key_of(recipe.layer, recipe.function, self.arguments, self.shapes, inputs)
+
+    @property
+    def shares_graph(self) -> bool:
+        """Whether it was last converted from a graph that was traced with other weights, and that nobody has found to
+        be the same with these."""
+        return self._graphs is not None and self._graphs.reused and not self._own_graph
 
     def _was_verified(self, record: Verified | None, answer: Answer) -> bool:
         if not record_of.counts(record, self.recipe.tolerance, self.recipe.proofs):
@@ -382,9 +408,16 @@ class Variant:
         self._unsettled += 1
         return self._unsettled >= patience
 
+    def trace_alone(self) -> None:
+        """Back to before the conversion, to be made by a trace of its own."""
+        self.forget()
+        self._alone = True
+
     def retry(self, options: dict[str, Any], as_it_stands: bool) -> None:
         """Back to before the conversion, to be made with other options or by another way of tracing."""
+        own = self._own_graph or (self._graphs is not None and self._graphs.confirmed)
         self.forget()
+        self._own_graph = own
         self.options = options
         self.straight = as_it_stands
 
@@ -408,7 +441,7 @@ class Variant:
         self.refusal = self.reason = ""
         self.answer = None
         self.differentiable = {}
-        self._copies = self.on_record = False
+        self._copies = self.on_record = self._own_graph = False
         self._compared_sizes = []
         self._proofs_left = self.recipe.proofs
 

@@ -9,16 +9,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-from autohybrid.store.document import ENTRY, FORMAT, Entry, StoredFile
+from autohybrid.store.document import ENTRY, FORMAT, KIND, Entry, StoredFile
 from autohybrid.store.store import STALE, discard_unused
 
 JOURNALS = "journals"
 
-Kind = Literal["conversion", "journal", "leftover"]
+Kind = Literal["conversion", "graph", "journal", "leftover"]
+
+ENTRIES = frozenset({"conversion", "graph"})
+"""The kinds that have a directory with an ``entry.json``."""
 
 _UNREADABLE = (OSError, ValueError, msgspec.MsgspecError)
 
@@ -28,10 +31,11 @@ class Found:
     """One thing in a cache.
 
     Attributes:
-        kind: a ``conversion``; a ``journal``, what searches learnt; a ``leftover`` of a dead process or of another
+        kind: a ``conversion``; a ``graph``, an exported program that conversions with other weights are made from; a
+            ``journal``, what searches learnt; a ``leftover`` of a dead process or of another
             version of autohybrid.
         place: its directory or file; ``name`` is short and tells it from others.
-        region: the class and function that were converted; empty for the other kinds.
+        region: the class and function that were converted; empty for journals and leftovers.
         key: by name what it depends on, as digests and short texts.
         size: bytes on disk.
         used: when it was last used, in seconds since 1970.
@@ -54,16 +58,16 @@ class Found:
 
 
 def contents(root: Path) -> list[Found]:
-    """What lies in the cache at ``root``, conversions first, the last used first. Files aren't compared with their
-    digests, see :func:`altered`."""
-    found = [*_conversions(root), *_journals(root), *_leftovers(root)]
-    order = ["conversion", "journal", "leftover"]
+    """What lies in the cache at ``root``, conversions first, of each kind the last used first. Files aren't compared
+    with their digests, see :func:`altered`."""
+    found = [*_entries(root), *_journals(root), *_leftovers(root)]
+    order = get_args(Kind)
     return sorted(found, key=lambda each: (order.index(each.kind), -each.used))
 
 
 def altered(found: Found) -> str:
     """What is incomplete or was altered, comparing every byte with what was written; empty for nothing."""
-    if found.problem or found.kind != "conversion":
+    if found.problem or found.kind not in ENTRIES:
         return found.problem
     try:
         entry = Entry.read(found.place)
@@ -79,7 +83,7 @@ def altered(found: Found) -> str:
 
 def remove(found: Found) -> bool:
     """Removes it; False where a process has it open, or it can't be removed."""
-    if found.kind == "conversion":
+    if found.kind in ENTRIES:
         return discard_unused(found.place)
     if found.place.is_dir() and not found.place.is_symlink():
         shutil.rmtree(found.place, ignore_errors=True)
@@ -88,7 +92,7 @@ def remove(found: Found) -> bool:
     return not found.place.exists()
 
 
-def _conversions(root: Path) -> Iterator[Found]:
+def _entries(root: Path) -> Iterator[Found]:
     for place in _directories(root / f"v{FORMAT}", depth=2):
         size, used = _extent(place)
         try:
@@ -97,7 +101,7 @@ def _conversions(root: Path) -> Iterator[Found]:
             yield Found(kind="conversion", place=place, size=size, used=used, problem=_said(error))
             continue
         yield Found(
-            kind="conversion",
+            kind="graph" if entry.fields.get(KIND) == "graph" else "conversion",
             place=place,
             size=size,
             used=used,

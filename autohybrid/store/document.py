@@ -18,6 +18,9 @@ ENTRY = "entry.json"
 MOST_SIZES = 64
 """Kinds of calls that a record of one conversion names."""
 
+KIND = "kind"
+"""The field that tells what an entry is; where there is none, a conversion."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
@@ -30,6 +33,10 @@ class Key:
 
     region: str
     fields: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        return self.fields.get(KIND, "conversion")
 
     @property
     def digest(self) -> str:

@@ -112,7 +112,7 @@ class Store:
         if self._place(key).exists():
             return "the entry is incomplete or was altered"
         nearest: list[str] | None = None
-        for directory in self._entries(self._region(key.region)):
+        for directory in self._entries(self._region(key.region, key.kind)):
             with contextlib.suppress(*_UNREADABLE):
                 differing = key.differing(Entry.read(directory).fields)
                 if nearest is None or len(differing) < len(nearest):
@@ -138,8 +138,8 @@ class Store:
 
     def stage(self, key: Key) -> Path:
         """A new directory to make an entry in."""
-        _own(self._region(key.region))
-        return Path(tempfile.mkdtemp(prefix=".making-", dir=self._region(key.region)))
+        _own(self._region(key.region, key.kind))
+        return Path(tempfile.mkdtemp(prefix=".making-", dir=self._region(key.region, key.kind)))
 
     def publish(self, key: Key, stage: Path) -> Stored | None:
         """Makes what is in ``stage`` the entry for ``key``; None, and nothing done, when it is too large."""
@@ -176,11 +176,13 @@ class Store:
         stored.close()
         _discard(stored.directory)
 
-    def _region(self, name: str) -> Path:
+    def _region(self, name: str, kind: str = "conversion") -> Path:
+        # Entries are compared with their like only.
+        name = name if kind == "conversion" else f"{kind} {name}"
         return self.root / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def _place(self, key: Key) -> Path:
-        return self._region(key.region) / key.digest[:32]
+        return self._region(key.region, key.kind) / key.digest[:32]
 
     @staticmethod
     def _entries(region: Path) -> list[Path]:
