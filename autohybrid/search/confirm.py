@@ -22,6 +22,9 @@ from autohybrid.structure import Tensor, flatten, signature
 ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
+TIMES_TO_REPEAT = 8
+"""So often eager is asked the same where the root's answer differs: chance may change a choice only now and then."""
+
 FEWEST_PAIRS = 10
 
 PATIENCE = 3.0
@@ -103,10 +106,10 @@ class Confirmation:
         return worst, compared
 
     def _repeats(self, call: KeptCall, placed: Sequence[Placed], tolerance: Tolerance) -> bool:
-        """Whether eager gives one call the same answer twice."""
+        """Whether eager gives one call the same answer each time."""
         with _lifted(placed):
-            first, again = (_tensors(_answer(self.root.layer, call)) for _ in range(2))
-        return difference(first, again, tolerance).equal
+            first, *others = (_tensors(_answer(self.root.layer, call)) for _ in range(TIMES_TO_REPEAT))
+        return all(difference(first, other, tolerance).equal for other in others)
 
     def _eager(self, call: KeptCall, tensors: Sequence[Tensor]) -> list[Tensor]:
         moved = replace(call, tensors=tensors)
