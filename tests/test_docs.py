@@ -83,7 +83,7 @@ def _command_lines(page: Path) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_options_in_the_docs_exist(page: Path) -> None:
     for words in _command_lines(page):
-        command: click.Command | None = _GROUP
+        command: click.Command = _GROUP
         rest = words
         while isinstance(command, click.Group):
             found = command.get_command(click.Context(command), rest[0])
