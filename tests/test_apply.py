@@ -94,6 +94,16 @@ def test_a_plan_from_a_file_puts_its_regions_in_place(model: Model, tmp_path: Pa
     assert _counts(model) == {"blocks.0": 3, "head": 3}
 
 
+def test_a_plan_made_after_a_forward_kept_a_tensor_on_its_layer_fits_the_model_before(model: Model) -> None:
+    used = Model()
+    used.blocks[0].last = X  # as a cache, a table or an average that a first call makes
+    made = plans.whole([_entry(used, "head")])
+    autohybrid.apply(model, made)
+    for _ in range(4):
+        model(X)
+    assert _counts(model) == {"head": 2}
+
+
 def test_dynamic_dimensions_take_any_size_with_one_conversion(model: Model) -> None:
     autohybrid.apply(model, _plan(model, "blocks.0"))
     for size in (2, 5, 7, 3, 2):

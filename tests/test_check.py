@@ -72,6 +72,14 @@ def test_what_is_unclear_or_not_measured_does_not_pass() -> None:
     assert _fell(_measured(FASTER, FEW), "script") == ["faster"]
 
 
+def test_no_error_is_claimed_where_the_root_could_not_be_compared() -> None:
+    unlike = msgspec.structs.replace(plans.EQUALITY, error=0.0, inputs_compared=0)
+    proof = plan.Confirmation(processes=[FASTER], equality=unlike, min_gain=1.05)
+    equal = gates(_measured(FASTER, confirmation=proof), min_speedup=1.05, objective="steady")[1]
+    assert equal.holds
+    assert equal.detail == "its regions are; it answers otherwise each time, in eager too"
+
+
 def test_a_plan_without_regions_does_not_pass() -> None:
     found = msgspec.structs.replace(_measured(FASTER), models=[])
     assert not Checked(gates=gates(found, min_speedup=1.0, objective="steady"), measurement=found).passed

@@ -20,11 +20,19 @@ from autohybrid import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONT, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
-PAGES = [FRONT, CHINESE, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = sorted((ROOT / "docs" / "commands").glob("*.md"))
+PAGES = [
+    FRONT,
+    CHINESE,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *GUIDES,
+]
 BLOCK = re.compile(r"(<!-- not run: .*? -->\n+)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-_GROUP: click.Command = next(value for value in vars(cli).values() if isinstance(value, click.Group))
+_GROUP: click.Group = next(value for value in vars(cli).values() if isinstance(value, click.Group))
 
 CHEAP = ("report", "diff", "export", "env", "cache")
 """Commands that are run as they stand; the others take a profile's time, and have tests of their own."""
@@ -65,16 +73,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _command_lines(page: Path) -> Iterator[list[str]]:
     for _, _, text in BLOCK.findall(page.read_text()):
+        prompt = "$ " if "$ " in text else ""  # the other lines are what was answered
         for line in text.splitlines():
-            words = line.removeprefix("$ ")
-            if words.startswith("autohybrid "):
+            words = line.removeprefix(prompt)
+            if line.startswith(prompt) and words.startswith("autohybrid "):
                 yield shlex.split(words, comments=True)[1:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_options_in_the_docs_exist(page: Path) -> None:
     for words in _command_lines(page):
-        command, rest = _GROUP, words
+        command: click.Command = _GROUP
+        rest = words
         while isinstance(command, click.Group):
             found = command.get_command(click.Context(command), rest[0])
             assert found is not None, " ".join(words)
@@ -129,3 +139,29 @@ def test_python_in_the_docs_runs(page: str, number: int, text: str, here: Path) 
         exec(compile(text, f"{page}, block {number}", "exec"), names)
     for each in (model, names["layer"]):
         autohybrid.restore(each)
+
+
+def _commands() -> list[str]:
+    return _GROUP.list_commands(click.Context(_GROUP))
+
+
+@pytest.mark.parametrize("name", _commands())
+def test_each_command_has_a_page_and_its_options_are_real(name: str) -> None:
+    page = ROOT / "docs" / "commands" / f"{name}.md"
+    text = page.read_text()
+    assert f"]({name}.md)" in (page.parent / "README.md").read_text()
+    command = _GROUP.get_command(click.Context(_GROUP), name)
+    assert command is not None
+    parts = [command]
+    if isinstance(command, click.Group):
+        parts += command.commands.values()
+    known = {option for part in parts for parameter in part.params for option in parameter.opts}
+    prose = BLOCK.sub("", text)
+    elsewhere = {option for other in _commands() if f"({other}.md)" in prose for option in _options(other)}
+    for option in re.findall(r"`(--?[a-z][a-z-]*)", prose):
+        assert option in known | elsewhere, f"{option} in {page.name}"
+
+
+def _options(name: str) -> set[str]:
+    command = _GROUP.get_command(click.Context(_GROUP), name)
+    return {option for parameter in command.params for option in parameter.opts} if command else set()

@@ -283,6 +283,25 @@ def test_a_region_is_one_box_of_its_own_time_and_the_whole_is_as_confirmed() -> 
     assert totals(hybrid) == pytest.approx([1e-3, 1e-3 * 40 / 75, 1e-3 * 25 / 75])
 
 
+def test_methods_of_a_root_have_the_layers_that_they_call() -> None:
+    ranking = [
+        plans.ranked("", function="encode", inclusive_seconds=0.3),
+        plans.ranked("", function="decode", inclusive_seconds=0.2),
+        plans.ranked("down", called_in=["encode()"]),
+        plans.ranked("up", called_in=["decode()"]),
+    ]
+    boxes = eager_boxes(plans.model([], functions=["decode", "encode"], ranking=ranking))
+    around = {box.label: None if box.parent is None else boxes[box.parent].label for box in boxes}
+    assert (around["down"], around["up"]) == ("encode()", "decode()")
+
+
+def test_what_was_tried_and_lost_has_its_times() -> None:
+    lost = plans.rejected("a", "not_chosen", engine="predictor", samples=plans.SAMPLES)
+    row = rows.attempt_rows(plans.model([plans.region("a", None)], rejected=[lost]))[-1]
+    assert row.engine == "predictor"
+    assert row.comparison == plans.SAMPLES.comparison()
+
+
 def test_the_members_of_a_chain_are_one_box() -> None:
     chain = plans.region("", None, kind="chain", members=["a", "b"])
     model = _tree(regions=[chain])

@@ -112,7 +112,8 @@ def candidate_name(path: str, function: str, members: list[str], source: Place |
 
 class RankedLayer(Document, frozen=True):
     """One row of the ranking: where the time of the inference calls goes. ``function`` is ``forward`` or a method;
-    ``members`` are the paths of the Layers that a chain calls, empty for what is no chain."""
+    ``members`` are the paths of the Layers that a chain calls, empty for what is no chain; ``called_in`` are the names
+    of the functions that call it."""
 
     path: str
     function: str
@@ -126,6 +127,7 @@ class RankedLayer(Document, frozen=True):
     ceiling: float | None
     looks: str
     source: Place | None
+    called_in: list[str] = []
 
     @property
     def name(self) -> str:
@@ -179,7 +181,8 @@ class Rejected(Document, frozen=True):
 
     ``reason`` is a code of ``autohybrid report``'s table of reasons; ``share`` the part of the root's time that it
     stands for; ``evidence`` what was seen (the end of a dead process's output, the numbers that differed);
-    ``reproduce`` the name of a script beside the plan that shows the failure alone, or empty.
+    ``reproduce`` the name of a script beside the plan that shows the failure alone, or empty; ``samples`` what was
+    measured where it converts.
     """
 
     path: str
@@ -195,6 +198,7 @@ class Rejected(Document, frozen=True):
     options: dict[str, Any]
     evidence: str
     reproduce: str
+    samples: Samples | None = None
 
     @property
     def name(self) -> str:

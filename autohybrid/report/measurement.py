@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from autohybrid import stats
+from autohybrid.plan import Confirmation
 from autohybrid.plan.measurement import Measurement, ModelMeasured
 from autohybrid.report import columns
 from autohybrid.report.columns import filled, interval, times
@@ -197,8 +198,7 @@ def gates(found: Measurement, *, min_speedup: float, objective: str) -> list[Gat
         applies = proof is not None or model.differs
         made.append(_gate("applies", model.id, applies, counted(model.regions, "region"), model.problem))
         if applies:
-            error = f"largest error {proof.equality.error:.1e}" if proof else ""
-            made.append(_gate("equal", model.id, equal, error, model.problem))
+            made.append(_gate("equal", model.id, equal, _error(proof), model.problem))
         if proof is not None and objective == "steady":
             made.append(_faster(model.id, proof.comparison(), min_speedup))
     if objective == "script" and all(gate.holds for gate in made) and made:
@@ -208,6 +208,14 @@ def gates(found: Measurement, *, min_speedup: float, objective: str) -> list[Gat
         else:
             made.append(_faster("this script", warm.comparison(), min_speedup))
     return made
+
+
+def _error(proof: Confirmation | None) -> str:
+    if proof is None:
+        return ""
+    if not proof.equality.inputs_compared:
+        return "its regions are; it answers otherwise each time, in eager too"
+    return f"largest error {proof.equality.error:.1e}"
 
 
 def _gate(name: str, subject: str, holds: bool, good: str, bad: str) -> Gate:

@@ -145,11 +145,18 @@ def _region_of(row: RankedLayer, regions: Sequence[Region]) -> int | None:
 
 
 def _parents(model: Model, ranking: Sequence[RankedLayer]) -> list[int | None]:
-    """For each row of the ranking that of the function it is called in, as far as paths tell."""
+    """For each row of the ranking that of the function it is called in: the one that calls it, or as far as paths
+    tell."""
+    names = {row.name: index for index, row in enumerate(ranking)}
     spots: dict[str, list[int]] = {}
     for index, row in enumerate(ranking):
         spots.setdefault(row.path, []).append(index)
-    return [_parent(index, model, ranking, spots) for index in range(len(ranking))]
+    return [
+        names[row.called_in[0]]
+        if len(row.called_in) == 1 and row.called_in[0] in names
+        else _parent(index, model, ranking, spots)
+        for index, row in enumerate(ranking)
+    ]
 
 
 def _parent(index: int, model: Model, ranking: Sequence[RankedLayer], spots: dict[str, list[int]]) -> int | None:

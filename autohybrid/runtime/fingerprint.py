@@ -18,8 +18,13 @@ def structure_lines(layer: Any) -> list[str]:
 
 
 def own_line(path: str, layer: Any) -> str:
-    """What one Layer is without those below it: its path, class, own parameters and buffers."""
-    own = [*layer._parameters.items(), *layer._buffers.items()]
+    """What one Layer is without those below it: its path, class, own parameters and buffers.
+
+    A Tensor that a forward keeps on its Layer becomes a buffer that isn't persistable: such ones come with the first
+    calls, and tell nothing of the structure.
+    """
+    lasting = [each for each in layer._buffers.items() if each[0] not in layer._non_persistable_buffer_names_set]
+    own = [*layer._parameters.items(), *lasting]
     parts = [f"{name}:{dtype_name(t)}{list(t.shape)}" for name, t in own if t is not None]
     return " ".join([path or ".", qualified_name(type(layer)), *parts])
 

@@ -22,6 +22,9 @@ from autohybrid.structure import Tensor, flatten, signature
 ROUNDS_TO_PROVE = 4
 """Rounds through the kept inputs after which a region that still hasn't answered counts as idle."""
 
+TIMES_TO_REPEAT = 8
+"""So often eager is asked the same where the root's answer differs: chance may change a choice only now and then."""
+
 FEWEST_PAIRS = 10
 
 PATIENCE = 3.0
@@ -69,17 +72,22 @@ class Confirmation:
                 break
         regions = [place.region for place in placed]
         idle = {each.planned.name: ", ".join(each.eager_calls) for each in regions if not each.hybrid_calls}
-        found = self._compared(placed)
+        found, compared = self._compared(placed)
         samples = self._measured(placed) if found.equal and not idle else Samples(eager=[], hybrid=[])
         return Confirmed(
             samples=samples,
-            equality=equality_of(found, len(self.root.kept)),
+            equality=equality_of(found, compared),
             problem=found.problem,
             idle=idle,
         )
 
-    def _compared(self, placed: Sequence[Placed]) -> Difference:
-        worst = Difference()
+    def _compared(self, placed: Sequence[Placed]) -> tuple[Difference, int]:
+        """The worst difference of the root's answers, and how many could be compared.
+
+        A root with state or chance gives another answer at each call, in eager too: there the regions' own
+        comparisons, on identical inputs, have to do.
+        """
+        worst, compared = Difference(), 0
         tolerance = self.tolerance
         for region in self.regions:
             tolerance = tolerance_for(tolerance, region.options)
@@ -91,8 +99,17 @@ class Confirmation:
                 with _lifted(placed):
                     noise = noise_of(lambda inputs, call=call: self._eager(call, inputs), call.tensors, expected)  # type: ignore[misc]
                 found = judged_with_noise(found, noise)
+            if not found.equal and not self._repeats(call, placed, tolerance):
+                continue
+            compared += 1
             worst = max(worst, found, key=lambda each: (not each.equal, each.error))
-        return worst
+        return worst, compared
+
+    def _repeats(self, call: KeptCall, placed: Sequence[Placed], tolerance: Tolerance) -> bool:
+        """Whether eager gives one call the same answer each time."""
+        with _lifted(placed):
+            first, *others = (_tensors(_answer(self.root.layer, call)) for _ in range(TIMES_TO_REPEAT))
+        return all(difference(first, other, tolerance).equal for other in others)
 
     def _eager(self, call: KeptCall, tensors: Sequence[Tensor]) -> list[Tensor]:
         moved = replace(call, tensors=tensors)

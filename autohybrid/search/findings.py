@@ -9,7 +9,7 @@ from typing import Any
 
 from autohybrid.device import clock
 from autohybrid.search.candidates import Candidate
-from autohybrid.search.outcomes import Converted, Outcome
+from autohybrid.search.outcomes import Converted, Outcome, Runner
 
 CREDIT_OF_WINNERS = 0.9
 """What won a race may be so much slower in its own trial, which was made at another time, and still be the best."""
@@ -69,13 +69,17 @@ class Attempt:
 
 @dataclass(slots=True, kw_only=True)
 class Findings:
-    """Everything that a search found: all candidates, all attempts, and why the others were passed over."""
+    """Everything that a search found: all candidates, all attempts, and why the others were passed over.
+
+    ``raced`` are the alternatives that lost a race, by the ``id`` of the candidate.
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     passed: dict[int, tuple[str, str]] = field(default_factory=dict)
     trials: int = 0
     right_attempts: int = 0
+    raced: defaultdict[int, list[Runner]] = field(default_factory=lambda: defaultdict(list))
     complete: bool = True
     _by_candidate: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     _best: dict[int, Attempt] = field(default_factory=dict)

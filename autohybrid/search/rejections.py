@@ -17,6 +17,7 @@ from autohybrid.search.findings import Attempt, Findings
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, TimedOut, Unfit, Wrong
 from autohybrid.search.reproduce import reproduction
+from autohybrid.stats import median
 
 MOST_OBSTACLES = 3
 """Statements that are named of those that part a function's calls."""
@@ -52,6 +53,8 @@ class Rejections:
             made = self.findings.attempts_of(candidate)
             failed = [attempt for attempt in made if not isinstance(attempt.outcome, Converted)]
             rows += [self._failed(attempt) for attempt in failed]
+            if id(candidate) in taken:
+                rows += self._beaten(candidate, made)
             if id(candidate) not in taken and (not failed or self.findings.best_attempt(candidate)):
                 around = (candidate.spot, *candidate.inside)
                 outer = next((converted[spot] for spot in around if spot in converted), None)
@@ -71,7 +74,8 @@ class Rejections:
         finding = candidate.findings[0] if candidate.findings and reason in ("failed", "wrong", "state") else None
         cured = self.findings.best_attempt(candidate)
         if cured is not None:
-            detail += f"; right with {cured.options}"
+            how = " ".join([cured.engine, *(f"{name}={value}" for name, value in cured.options.items())])
+            detail += f"; right with {how}"
         return self._row(
             candidate,
             reason,
@@ -83,6 +87,17 @@ class Rejections:
             evidence=_evidence(outcome),
             reproduce=self._reproduction(attempt, reason) if attempt.measured_on == candidate.name else "",
         )
+
+    def _beaten(self, candidate: Candidate, made: Sequence[Attempt]) -> Iterator[plan.Rejected]:
+        """What answers rightly as well for a region, and isn't what it was given."""
+        chosen = next(attempt for attempt in self.regions if attempt.candidate is candidate)
+        for attempt in made:
+            if attempt is not chosen and isinstance(attempt.outcome, Converted):
+                yield self._row(candidate, "not_chosen", _shown(attempt), attempt=attempt)
+        for runner in self.findings.raced.get(id(candidate), ()):
+            lost = runner.problem or (f"raced: {_race(runner.samples)}" if runner.samples else "")
+            if lost:
+                yield self._row(candidate, "not_chosen", lost, engine=runner.engine, options=runner.options)
 
     def _between(self, parent: Candidate, candidates: Sequence[Candidate]) -> Iterator[plan.Rejected]:
         """What keeps the sub-Layers that a candidate calls from being one region."""
@@ -111,11 +126,8 @@ class Rejections:
             return self._row(candidate, "dry_run" if self.options.dry_run else "not_tried", "")
         if candidate.name in self.dropped:
             return self._row(candidate, "dropped", self.dropped[candidate.name], attempt=best)
-        comparison = best.outcome.samples.comparison()  # type: ignore[union-attr]
-        shown = f"{comparison.speedup:.2f}x, certain to lie between {comparison.low:.2f}x and {comparison.high:.2f}x"
-        return self._row(
-            candidate, "not_chosen" if best.proven(self.options.min_gain) else "not_faster", shown, attempt=best
-        )
+        reason = "not_chosen" if best.proven(self.options.min_gain) else "not_faster"
+        return self._row(candidate, reason, _shown(best), attempt=best)
 
     def _row(
         self,
@@ -145,6 +157,7 @@ class Rejections:
             options=attempt.options if attempt else (options or {}),
             evidence=evidence,
             reproduce=reproduce,
+            samples=attempt.outcome.samples if attempt and isinstance(attempt.outcome, Converted) else None,
         )
 
     def _reproduction(self, attempt: Attempt, reason: str) -> str:
@@ -153,6 +166,18 @@ class Rejections:
         name = f"{len(self.reproductions) + 1:02d}-{attempt.candidate.name.strip('()')}-{reason}.py"
         self.reproductions[name] = reproduction(attempt, self.root, self.script, reason)
         return name
+
+
+def _shown(attempt: Attempt) -> str:
+    assert isinstance(attempt.outcome, Converted), "only what converts is measured"
+    found = attempt.outcome.samples.comparison()
+    return f"{found.speedup:.2f}x, certain to lie between {found.low:.2f}x and {found.high:.2f}x"
+
+
+def _race(samples: plan.Samples) -> str:
+    """The last lap of one that lost, beside what was the best then."""
+    one, best = median(samples.hybrid), median(samples.eager)
+    return f"{1e3 * one:.3g} ms, {1e3 * best:.3g} ms in turn with what it raced against"
 
 
 def _training_hint(candidate: Candidate) -> str:

@@ -302,4 +302,5 @@ def _ranked(candidate: Candidate) -> plan.RankedLayer:
         ceiling=None if ceiling == float("inf") else ceiling,
         looks=candidate.looks,
         source=candidate.source,
+        called_in=sorted(plan.spot_name(*spot) for spot in candidate.called_in),
     )

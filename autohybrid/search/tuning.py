@@ -156,6 +156,7 @@ class Tuning:
             if lost:
                 change = {name: value for name, value in runner.options.items() if best.options.get(name) != value}
                 self._beaten.add((id(best.candidate), key_of(runner.engine, change)))
+        self.search.findings.raced[id(best.candidate)] += [each for each in runners if each not in won]
         fastest = max(won, key=lambda each: each.samples.comparison().speedup if each.samples else 0.0, default=None)
         return None if fastest is None else (fastest.engine, fastest.options)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autohybrid.plan import Model, Plan
+from autohybrid.plan import Model, Plan, Samples
 from autohybrid.plan.reasons import MEANINGS
 from autohybrid.report import columns, rows
-from autohybrid.report.columns import engine_and_options, filled
+from autohybrid.report.columns import duration, engine_and_options, filled, interval
 from autohybrid.report.signatures import signature_text, varying
 from autohybrid.report.tree import Box, eager_boxes, hybrid_boxes
+from autohybrid.stats import median
 
 
 def page_data(plan: Plan) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def _model(model: Model) -> dict[str, Any]:
         "hybrid": _boxes(hybrid_boxes(model, eager)) if model.regions else None,
         "layerFacts": ranking.headers,
         "layers": ranking.cells,
+        "calledIn": [row.called_in for row in rows.layers(model)],
         "regions": _regions(model),
         "fates": _fates(model),
         "confirmation": found and {"eager": found.eager_samples(), "hybrid": found.hybrid_samples()},
@@ -46,7 +48,12 @@ def _regions(model: Model) -> list[dict[str, Any]]:
     table = filled(columns.REGION, [rows.region_row(region) for region in model.regions])
     return [
         {
-            "facts": list(zip(table.headers, cells, strict=True))[1:],
+            # What the ranking says of the Layer isn't said again.
+            "facts": [
+                fact
+                for column, *fact in zip(table.columns, table.headers, cells, strict=True)
+                if column.key not in ("region", "class", "calls", "share")
+            ],
             "inputs": [signature_text(each) for each in region.inputs],
             "outputs": signature_text(region.outputs),
             "varying": sorted({text for each in region.inputs for text in varying(each)}),
@@ -63,6 +70,13 @@ def _equality(limit: float, noise: float, compared: int) -> str:
     return f"allowed {limit:.1e} there, eager's own noise {noise:.1e}, {rows.counted(compared, 'input')} compared"
 
 
+def _times(samples: Samples | None) -> str:
+    if samples is None:
+        return ""
+    eager, hybrid = median(samples.eager), median(samples.hybrid)
+    return f"{duration(eager)} → {duration(hybrid)}, {interval(samples.comparison())}"
+
+
 def _fates(model: Model) -> dict[str, list[dict[str, str]]]:
     """By name of a Layer all that is recorded of it in the plan's rejections."""
     found: dict[str, list[dict[str, str]]] = {}
@@ -70,6 +84,7 @@ def _fates(model: Model) -> dict[str, list[dict[str, str]]]:
         said = {
             "reason": row.reason,
             "engine": engine_and_options(row.engine, row.options),
+            "times": _times(row.samples),
             "detail": row.detail,
             "hint": row.hint,
             "evidence": row.evidence,

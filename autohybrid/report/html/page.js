@@ -242,6 +242,7 @@
     const svg = place
       .append("svg")
       .attr("viewBox", `0 0 ${width} ${2 * band + 24}`)
+      .style("max-width", `${width}px`)
       .attr("role", "img")
       .attr("aria-label", `${samples.eager.length} samples of eager, ${samples.hybrid.length} of hybrid`);
     series.forEach(({ name, values, bins }, row) => {
@@ -286,7 +287,8 @@
     const zoom = panel.append("button").attr("type", "button").text("Zoom to it");
     zoom.on("click", () => chart.zoomTo(node));
     const facts = layer === null ? [] : d3.zip(model.layerFacts, model.layers[layer]).slice(1);
-    addFacts([["per root call", duration(node.value)], ...facts]);
+    const callers = layer === null ? [] : model.calledIn[layer];
+    addFacts([["per root call", duration(node.value)], ...facts, ["called in", callers.join(", ")]]);
     if (region !== null) addRegion(model.regions[region]);
     const fates = model.fates[name] || [];
     if (fates.length) panel.append("h3").text(region === null ? "Not converted" : "Tried as well");
@@ -326,7 +328,7 @@
     const place = panel.append("div").attr("class", "fate");
     place.append("strong").text(fate.reason);
     place.append("span").text(`: ${data.meanings[fate.reason] || ""}`);
-    if (fate.engine) place.append("p").text(`with ${fate.engine}`);
+    if (fate.engine) place.append("p").text(`with ${fate.engine}${fate.times ? `: ${fate.times}` : ""}`);
     if (fate.detail) place.append("p").text(fate.detail);
     if (fate.hint) place.append("p").text(`→ ${fate.hint}`);
     if (fate.source) place.append("p").append("code").text(fate.source);
