@@ -57,7 +57,12 @@ def list_command(shape: Format) -> None:
         click.echo(f"{_table(found)}\n{_sum(found)} in {_place()}")
 
 
-@command.command("verify", epilog="Exit code 1 when something was altered; it is made again when it is needed.")
+@command.command(
+    "verify",
+    epilog="""\b
+Example: autohybrid cache verify
+Exit code 1 when something was altered; it is made again when it is needed.""",
+)
 def verify_command() -> int:
     """Compare every byte of every entry with what was written."""
     found, altered = cache.entries(), cache.verify()

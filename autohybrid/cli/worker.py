@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,7 +29,16 @@ from autohybrid.cli.job import (
 )
 from autohybrid.device import available_memory, clock, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
+from autohybrid.observe.arrival import Arrival
 from autohybrid.report.table import WIDEST, WIDTH
+
+if TYPE_CHECKING:
+    from autohybrid.observe.observer import Observer
+    from autohybrid.runtime.applier import Applier
+    from autohybrid.runtime.warmer import Warmer
+
+PADDLE = "paddle"
+_NO_PADDLE = "autohybrid: the script never imported Paddle."
 
 
 def main() -> None:
@@ -36,7 +47,8 @@ def main() -> None:
     job = msgspec.json.decode((directory / JOB).read_bytes(), type=Job)
     try:
         logs.show(job.verbosity)
-        require_paddle()
+        if importlib.util.find_spec("paddle") is None:
+            require_paddle()  # says what is missing
         outcome = _ACTIONS[job.action](job, directory)
     except AutohybridError as error:
         outcome = Outcome(
@@ -53,39 +65,36 @@ def main() -> None:
 
 
 def _profile(job: Job, directory: Path) -> Outcome:
-    from autohybrid import engines, progress
     from autohybrid.observe import script
     from autohybrid.observe.deeds import Deeds
-    from autohybrid.observe.observer import Observer
-    from autohybrid.search import memory
-    from autohybrid.search.journal import Journal
-    from autohybrid.search.options import Options
-    from autohybrid.search.session import Session, environment
 
-    options = msgspec.convert(job.options, Options)
-    for name in options.engines:
-        engines.by_name(name)
-    most_memory = options.max_memory or available_memory() // 2
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Observer(max_calls=options.max_calls, keep_bytes=most_memory // 4) as observer:
+    with Arrival(PADDLE, lambda: _observer(job)) as arrival:
         started = clock()
         with Deeds() as deeds:
             ending = script.run(command)
-        seconds = clock() - started
-    seen = observer.profile()
+        seconds = clock() - started - arrival.seconds
+    seen = arrival.begun.profile() if arrival.begun is not None else None
     outcome = Outcome(
         script_exit_code=ending.exit_code,
         script_failed=ending.failed or (ending.exit_code != 0 and not ending.interrupted),
         interrupted=ending.interrupted,
         obstacle=deeds.obstacle,
     )
-    if not seen.roots:
+    if seen is None or not seen.roots:
         if outcome.script_failed or outcome.interrupted:
             return outcome
         raise ScriptError(
             f"{job.target} calls no Layer in inference.",
             "Profile a script that calls its model without training it afterwards.",
         )
+    from autohybrid import progress
+    from autohybrid.search import memory
+    from autohybrid.search.journal import Journal
+    from autohybrid.search.options import Options
+    from autohybrid.search.session import Session, environment
+
+    options = msgspec.convert(job.options, Options)
     if outcome.script_failed or outcome.interrupted:
         # What was seen is still worth a report; a search isn't what somebody waits for now.
         options = dataclasses.replace(options, dry_run=True)
@@ -113,6 +122,41 @@ def _profile(job: Job, directory: Path) -> Outcome:
     return outcome
 
 
+def _observer(job: Job) -> Observer:
+    """What watches the script, once Paddle is there and the options have been found to make sense."""
+    from autohybrid import engines
+    from autohybrid.observe.observer import Observer
+    from autohybrid.search.options import Options
+
+    require_paddle()
+    options = msgspec.convert(job.options, Options)
+    for name in options.engines:
+        engines.by_name(name)
+    most_memory = options.max_memory or available_memory() // 2
+    return Observer(max_calls=options.max_calls, keep_bytes=most_memory // 4)
+
+
+def _warmer(job: Job) -> Warmer:
+    from autohybrid.runtime.warmer import Warmer
+
+    require_paddle()
+    return Warmer(plan.load(job.plan))
+
+
+def _measuring_observer() -> Observer:
+    from autohybrid.observe.observer import Observer
+
+    require_paddle()
+    return Observer(max_calls=None, keep_bytes=available_memory() // 8)
+
+
+def _applier(job: Job) -> Applier:
+    from autohybrid.runtime.applier import Applier
+
+    require_paddle()
+    return Applier(plan.load(job.plan), release_weights=job.release_weights)
+
+
 @contextlib.contextmanager
 def _interrupted_when_terminated() -> Iterator[None]:
     """Within it a request to terminate is as Ctrl-C, whatever the script had made of both."""
@@ -128,29 +172,27 @@ def _interrupted_when_terminated() -> Iterator[None]:
 def _run(job: Job, directory: Path) -> Outcome:
     del directory
     from autohybrid.observe import script
-    from autohybrid.runtime.applier import Applier
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Applier(plan.load(job.plan), release_weights=job.release_weights) as applier:
+    with Arrival(PADDLE, lambda: _applier(job)) as arrival:
         ending = script.run(command)
     if not job.quiet:
         told = [
             f"autohybrid: ran with {name}={value}, as the plan was measured." for name, value in job.variables.items()
         ]
-        _tell("\n".join([*told, applier.summary(width=_width_of_stderr())]))
+        done = arrival.begun.summary(width=_width_of_stderr()) if arrival.begun is not None else _NO_PADDLE
+        _tell("\n".join([*told, done]))
     return Outcome(script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted)
 
 
 def _warm(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe import script
-    from autohybrid.runtime.warmer import Warmer
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Warmer(plan.load(job.plan)) as warmer:
+    with Arrival(PADDLE, lambda: _warmer(job)) as arrival:
         ending = script.run(command)
-    warmed = [
-        Warmed(region=each.region, engine=each.engine, stored=each.stored, told=each.told) for each in warmer.warmed()
-    ]
+    found = arrival.begun.warmed() if arrival.begun is not None else []
+    warmed = [Warmed(region=each.region, engine=each.engine, stored=each.stored, told=each.told) for each in found]
     return Outcome(
         script_exit_code=ending.exit_code, script_failed=ending.failed, interrupted=ending.interrupted, warmed=warmed
     )
@@ -159,12 +201,9 @@ def _warm(job: Job, directory: Path) -> Outcome:
 def _measure(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe import script
     from autohybrid.observe.deeds import Deeds
-    from autohybrid.observe.observer import Observer
-    from autohybrid.runtime.equality import Tolerance
-    from autohybrid.search.again import Again
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Observer(max_calls=None, keep_bytes=available_memory() // 8) as observer, Deeds() as deeds:
+    with Arrival(PADDLE, _measuring_observer) as arrival, Deeds() as deeds:
         ending = script.run(command)
     outcome = Outcome(
         script_exit_code=ending.exit_code,
@@ -174,7 +213,12 @@ def _measure(job: Job, directory: Path) -> Outcome:
     )
     if outcome.script_failed or outcome.interrupted:
         return outcome
-    seen = observer.profile()
+    if arrival.begun is None:
+        raise ScriptError(f"{job.target} never imports Paddle.", "Measure the script that was profiled.")
+    from autohybrid.runtime.equality import Tolerance
+    from autohybrid.search.again import Again
+
+    seen = arrival.begun.profile()
     if any(root.training_calls for root in seen.roots):
         outcome = msgspec.structs.replace(outcome, obstacle=outcome.obstacle or "it trained")
     again = Again(
@@ -189,12 +233,10 @@ def _measure(job: Job, directory: Path) -> Outcome:
 
 
 def _export(job: Job, directory: Path) -> Outcome:
-    from autohybrid.exports.static import export_static
     from autohybrid.observe import script
-    from autohybrid.runtime.applier import Applier
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Applier(plan.load(job.plan)) as applier:
+    with Arrival(PADDLE, lambda: _applier(job)) as arrival:
         ending = script.run(command)
         outcome = Outcome(
             script_exit_code=ending.exit_code,
@@ -203,11 +245,13 @@ def _export(job: Job, directory: Path) -> Outcome:
         )
         if outcome.script_failed or outcome.interrupted:
             return outcome
-        if not applier.models:
-            raise ScriptError(
-                f"{job.target} calls no model of the plan.\n{applier.summary()}", "Run the script that was profiled."
-            )
-        written = export_static(applier.models, directory / STATIC_MODELS)
+        found = arrival.begun
+        if found is None or not found.models:
+            done = found.summary() if found is not None else _NO_PADDLE
+            raise ScriptError(f"{job.target} calls no model of the plan.\n{done}", "Run the script that was profiled.")
+        from autohybrid.exports.static import export_static
+
+        written = export_static(found.models, directory / STATIC_MODELS)
     for region, why in written.left_out:
         print(f"autohybrid: the region {region} is left out: {why}.", file=sys.stderr)
     return outcome

@@ -195,6 +195,9 @@ def headline(plan: Plan) -> str:
         return "No Layer was called in inference."
     if is_dry_run(plan):
         return "Ranked only: nothing was converted."
+    if not plan.recommends_change and not plan.complete:
+        budget, trials = plan.settings.budget_seconds, counted(plan.trials, "trial")
+        return f"No change recommended so far: the budget of {budget:.0f} s ended the search after {trials}."
     if not plan.recommends_change:
         return f"No change recommended: no gain could be proven in {counted(plan.trials, 'trial')}."
     return " ".join(_model_sentence(model) for model in plan.models if model.regions)

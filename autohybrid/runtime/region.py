@@ -18,10 +18,8 @@ from paddle.base.dygraph.base import in_to_static_mode
 from autohybrid.engines import Busy
 from autohybrid.errors import AutohybridError, UsageError
 from autohybrid.logs import LOGGER, warn
-from autohybrid.report.rows import counted
-from autohybrid.runtime import patches
+from autohybrid.runtime import patches, telling
 from autohybrid.runtime.changes import WEIGHTS_CHANGED, Snapshot, counter
-from autohybrid.runtime.conversion import FROM_STORE
 from autohybrid.runtime.gradients import GradientRun
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
@@ -326,7 +324,7 @@ class Region:
             return missed
         made = self._shelf.new(key, tensors, shapes, self._number)
         if isinstance(made, Variant):
-            LOGGER.debug("region %s: a new kind of call: %s", self.name, _kinds(tensors))
+            telling.new_kind(self.name, tensors)
         return made
 
     def _planned_shapes(self, structure: Structure, tensors: Sequence[Tensor]) -> Shapes | None:
@@ -444,7 +442,7 @@ class Region:
             variant.asks = variant.asks or proof.effects.asked
             if isinstance(obstacle, tuple):
                 variant.refuse(*obstacle)
-                self._note(variant, State.REFUSED)
+                telling.become(self.name, variant, State.REFUSED)
                 self._own_up(variant)
                 return value
             if graded:
@@ -455,25 +453,10 @@ class Region:
         if code in ("failed", "failed_running", "crashed", "endless"):
             self._warn(variant.reason)
         else:
-            self._note(variant, before)
+            telling.become(self.name, variant, before)
         if self.policies.release_weights and variant.state is State.SERVING and not (self.released or NOTHING).freed:
             self.released = release(self.recipe.layer)
         return value
-
-    def _note(self, variant: Variant, before: State) -> None:
-        """Logs what has become of a conversion; a refusal only where nobody is warned of it in another way."""
-        if variant.state is State.REFUSED:
-            LOGGER.warning("region %s: stays eager here: %s", self.name, variant.reason)
-            return
-        if before is State.NEW and variant.state is not State.NEW:
-            made = f"{self.recipe.engine.name} {variant.options or ''}".strip()
-            verb, stored = "converted", f" ({variant.store_note})" if variant.store_note else ""
-            if variant.store_note == FROM_STORE:
-                verb, stored = "opened", ""
-            LOGGER.info("region %s: %s with %s in %.2f s%s", self.name, verb, made, variant.conversion_seconds, stored)
-        if variant.state is State.SERVING:
-            compared = counted(variant.compared, "answer")
-            LOGGER.info("region %s: hybrid; %s compared, error %.1e", self.name, compared, variant.worst.error)
 
     def _own_up(self, variant: Variant) -> None:
         """Says so when eager doesn't bear out what another process had proven, and an answer was given by that."""
@@ -494,10 +477,6 @@ class Region:
 
 
 _MISS_REMEDY = 'Use on_miss="convert" to convert it, or on_miss="eager" to answer it eagerly.'
-
-
-def _kinds(tensors: Sequence[Tensor]) -> str:
-    return ", ".join(f"{str(tensor.dtype).rpartition('.')[2]}{list(tensor.shape)}" for tensor in tensors)
 
 
 def _unpickled(function: Any) -> Any:

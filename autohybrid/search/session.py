@@ -18,6 +18,7 @@ from autohybrid.errors import SetupError
 from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.logs import LOGGER
 from autohybrid.observe.profile import Profile, RootProfile
+from autohybrid.report.rows import counted
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.eager_threads import EagerThreads
@@ -128,7 +129,8 @@ class Session:
         tuning.run()
         if tuning.races:
             self._notes.append(
-                f"Options: {tuning.races} race(s) in {tuning.seconds:.0f} s, {tuning.won} won against the defaults."
+                f"Options: {counted(tuning.races, 'race')} in {tuning.seconds:.0f} s, "
+                f"{tuning.won} won against the defaults."
             )
 
     def _prover(self, root: RootProfile, search: Search, isolation: Isolation, budget: Budget, memory: int) -> Prover:
