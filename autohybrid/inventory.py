@@ -9,17 +9,15 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import autohybrid
 from autohybrid import device, store
 from autohybrid.errors import SetupError
+from autohybrid.offers import offered
 from autohybrid.sizes import size_text
-
-ENGINES = "autohybrid.engines"
-"""The entry points of engines, as in :mod:`autohybrid.engines`, which can't be imported without Paddle."""
 
 LIBRARIES = ("numpy", "scipy", "click", "msgspec", "tabulate", "setuptools", "paddle2onnx", "onnxruntime", "openvino")
 """Distributions whose versions matter, where they are installed."""
@@ -128,7 +126,7 @@ def _paddle() -> tuple[str, str]:
 
 
 def _engines() -> Iterator[FoundEngine]:
-    for point in sorted(entry_points(group=ENGINES), key=lambda point: point.name):
+    for point in offered():
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else ""
         yield FoundEngine(name=point.name, package=package, unavailable=_obstacle(point))
 

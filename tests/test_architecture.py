@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "logs"),
-    ("stats", "device", "structure", "sizes"),
+    ("stats", "device", "structure", "sizes", "offers"),
     ("plan", "store", "isolation"),
     ("engines", "report", "roots"),
     ("observe", "runtime"),

@@ -150,7 +150,7 @@ def test_the_users_own_number_stays_and_the_difference_is_said_once(tmp_path: Pa
     plan.save(_plan(eagers=2), tmp_path / "plan.json")
     done = _run(["run", "--plan", "plan.json"], tmp_path, own="1")
     assert done.stdout.split() == ["1", "1", "1"]
-    assert done.stderr.count("The plan was measured with 2 math threads, this process has 1") == 1
+    assert " ".join(done.stderr.split()).count("The plan was measured with 2 math threads, this process has 1") == 1
     assert "ran with" not in done.stderr
 
 
@@ -223,7 +223,7 @@ def test_a_script_that_is_run_with_a_plan_sees_no_warning(model: Any, cores: Cal
         warnings.simplefilter("error")
         with Applier(_plan(eagers=2)) as applier, paddle.no_grad():
             model(X)
-    assert "this process has 1" in applier.summary()
+    assert "this process has 1" in " ".join(applier.summary().split())
 
 
 @needs_two_cores

@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import timeit
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -82,7 +83,13 @@ class Many(nn.Layer):  # type: ignore[misc]
 
 def wrapper(tensors: list[Any]) -> Any:
     """A Layer within ``paddle.incubate.jit.inference``, ready to be called."""
-    with tempfile.TemporaryDirectory() as directory, stdout_kept(), contextlib.redirect_stdout(sys.stderr):
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        stdout_kept(),
+        contextlib.redirect_stdout(sys.stderr),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
         wrapped = paddle.incubate.jit.inference(Many(), save_model_dir=directory)
         wrapped(tensors)
     return wrapped

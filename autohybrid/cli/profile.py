@@ -17,6 +17,7 @@ from autohybrid.cli import whole
 from autohybrid.cli.arguments import ScriptCommand, must_be_writable, script_arguments, split_command, verbosity
 from autohybrid.cli.report import on_terminal
 from autohybrid.errors import ExitCode, ScriptError, UsageError
+from autohybrid.offers import offer
 from autohybrid.report import table
 from autohybrid.sizes import parsed_size
 
@@ -129,6 +130,8 @@ def command(
         show_progress=sys.stderr.isatty() and not verbosity,
     )
     _check_numbers(settings)
+    for name in settings["engines"]:
+        offer(name)
     with tempfile.TemporaryDirectory(prefix="autohybrid-") as name:
         directory = Path(name)
         outcome = _finished(job, directory)

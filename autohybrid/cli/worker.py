@@ -124,14 +124,11 @@ def _profile(job: Job, directory: Path) -> Outcome:
 
 def _observer(job: Job) -> Observer:
     """What watches the script, once Paddle is there and the options have been found to make sense."""
-    from autohybrid import engines
     from autohybrid.observe.observer import Observer
     from autohybrid.search.options import Options
 
     require_paddle()
     options = msgspec.convert(job.options, Options)
-    for name in options.engines:
-        engines.by_name(name)
     most_memory = options.max_memory or available_memory() // 2
     return Observer(max_calls=options.max_calls, keep_bytes=most_memory // 4)
 

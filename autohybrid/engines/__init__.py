@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from autohybrid.engines.dimensions import Alternative, Dimension, Machine, attempts, combined, lean, this_machine
 from autohybrid.engines.interface import Busy, Engine, Executable, Request, StorableEngine, StoredExecutable
-from autohybrid.errors import UsageError
-
-GROUP = "autohybrid.engines"
+from autohybrid.offers import GROUP, offer, offered
 
 __all__ = [
     "GROUP",
@@ -39,16 +36,13 @@ def by_name(name: str) -> Engine:
     Raises:
         UsageError: no installed package offers it; the message lists those that are there.
     """
-    for point in entry_points(group=GROUP, name=name):
-        engine: Engine = point.load()()
-        return engine
-    known = ", ".join(sorted({point.name for point in entry_points(group=GROUP)}))
-    raise UsageError(f"There is no engine {name!r}.", f"Installed: {known}.")
+    engine: Engine = offer(name).load()()
+    return engine
 
 
 def available() -> list[str]:
     """The names of the engines that can be used here: ``predictor`` first, then the reference, then the others."""
-    names = {point.name for point in entry_points(group=GROUP)}
+    names = {point.name for point in offered()}
     return sorted((name for name in names if by_name(name).unavailable() is None), key=_rank)
 
 

@@ -156,6 +156,8 @@ class FlatProgram(paddle.nn.Layer):  # type: ignore[misc]
 
 def _may_be_lost(value: Any) -> bool:
     # Paddle Inference 3.3 hands out the input where an output is an input times one plus a constant.
+    if isinstance(value, paddle.Tensor):  # which also counts as the older programs' kind of variable
+        return False
     if isinstance(value, paddle.static.Variable):
         return value.op is None or value.op.type == "scale"
     if not isinstance(value, paddle.pir.Value) or value.get_defining_op().name() != "pd_op.scale":

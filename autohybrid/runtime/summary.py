@@ -80,6 +80,8 @@ def summary(
     if len(listed) > MOST_REGIONS:
         parts.append(f"and {counted(len(listed) - MOST_REGIONS, 'more region')}")
     parts += told_of_weights([done for _, status in models for done in status.regions])
+    notes = dict.fromkeys(note for _, status in models for note in status.notes)
+    parts += [textwrap.fill(note, width, subsequent_indent="  ") for note in notes]
     return "\n".join([*parts, *_unknown_lines(unknown, bool(listed), width)])
 
 
