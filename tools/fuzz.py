@@ -1,6 +1,6 @@
 """The differential fuzzer for a length of time.
 
-python tools/fuzz.py --seconds 600
+python tools/fuzz.py --seconds 600 [--engine onnxruntime]
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    deadline = time.monotonic() + parser.parse_args().seconds
+    parser.add_argument("--engine", help="what converts  [default: as autohybrid.inference chooses]")
+    chosen = parser.parse_args()
+    deadline = time.monotonic() + chosen.seconds
     counted = 0
 
     @settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -30,7 +32,7 @@ def main() -> int:
     def batch(program: Program, steps: list[tuple[Call, Change | None]]) -> None:
         nonlocal counted
         counted += 1
-        assert not first_difference(program, steps)
+        assert not first_difference(program, steps, chosen.engine)
 
     warnings.simplefilter("ignore")
     while time.monotonic() < deadline:

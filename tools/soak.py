@@ -2,7 +2,7 @@
 
 Prints wrong answers (there must be none), how the calls were answered, and the process's memory over time.
 
-Usage: python tools/soak.py [--calls 100000] [--threads 4] [--variants 100]
+Usage: python tools/soak.py [--calls 100000] [--threads 4] [--variants 100] [--engine NAME]
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def same(one: Any, other: Any) -> bool:
 class Soak:
     """The threads' common state; weights change while no thread is calling."""
 
-    def __init__(self, threads: int, calls: int) -> None:
+    def __init__(self, threads: int, calls: int, engine: str | None) -> None:
         self.model = Scaled()
         self.model.eval()
-        autohybrid.inference(max_variants=2 * len(SIZES) * len(SCALES))(self.model)
+        autohybrid.inference(max_variants=2 * len(SIZES) * len(SCALES), engine=engine)(self.model)
         self.wrong = 0
         self.rounds = WEIGHT_CHANGES + 1
         self.calls_in_a_round = calls // (threads * self.rounds)
@@ -78,9 +78,9 @@ class Soak:
                 self.barrier.wait()
 
 
-def soak(threads: int, calls: int) -> None:
+def soak(threads: int, calls: int, engine: str | None) -> None:
     """Calls one region from several threads."""
-    run = Soak(threads, calls)
+    run = Soak(threads, calls, engine)
     workers = [threading.Thread(target=run.work, args=(seed,)) for seed in range(threads)]
     started = clock()
     for worker in workers:
@@ -92,14 +92,14 @@ def soak(threads: int, calls: int) -> None:
     print("MiB after each round:", ", ".join(f"{each / 2**20:.0f}" for each in run.memory))
 
 
-def variants(count: int) -> None:
+def variants(count: int, engine: str | None) -> None:
     """Makes and drops so many conversions."""
     memory = []
     with paddle.no_grad():
         for number in range(count):
             model = Scaled()
             model.eval()
-            autohybrid.inference()(model)
+            autohybrid.inference(engine=engine)(model)
             x = paddle.rand([4, 64])
             for _ in range(4):
                 model(x)
@@ -114,11 +114,12 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--variants", type=int, default=100)
+    parser.add_argument("--engine", help="what converts  [default: as autohybrid.inference chooses]")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     paddle.seed(0)
-    variants(options.variants)
-    soak(options.threads, options.calls)
+    variants(options.variants, options.engine)
+    soak(options.threads, options.calls, options.engine)
 
 
 if __name__ == "__main__":
