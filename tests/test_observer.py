@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 import pytest
 from paddle import nn
@@ -257,6 +258,26 @@ def test_an_input_that_lies_where_the_last_one_was_freed_is_another_one() -> Non
 def test_the_same_input_is_kept_once() -> None:
     model = nn.ReLU()
     assert len(_the_root(_observed(lambda: model(X), 12)).kept) == 1
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_another_size_that_comes_late_takes_a_place(arrays: bool) -> None:
+    class Widths(nn.Layer):  # type: ignore[misc]
+        def forward(self, images: Any) -> Any:
+            return paddle.to_tensor(images[0]).sum([1]) if arrays else images[0].sum([1])
+
+    model = Widths()
+    model.eval()
+
+    def called() -> None:
+        for width in (8, 12):
+            for _ in range(2 * KEPT_PER_KIND):
+                image = np.ones([2, width], "float32")
+                model([image if arrays else paddle.to_tensor(image)])
+
+    kept = _the_root(_observed(called, 1)).kept
+    shapes = [list(np.asarray(each.fresh_arguments()[0][0][0]).shape) for each in kept]
+    assert shapes == [[2, 8], [2, 8], [2, 12]]
 
 
 def test_kept_inputs_stay_within_their_memory() -> None:

@@ -211,7 +211,10 @@ def _measure(job: Job, directory: Path) -> Outcome:
     if outcome.script_failed or outcome.interrupted:
         return outcome
     if arrival.begun is None:
-        raise ScriptError(f"{job.target} never imports Paddle.", "Measure the script that was profiled.")
+        raise ScriptError(
+            f"No Layer was called in inference: {job.target} never imports Paddle.",
+            "Measure the script that was profiled.",
+        )
     from autohybrid.runtime.equality import Tolerance
     from autohybrid.search.again import Again
 

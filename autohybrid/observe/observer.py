@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from autohybrid.observe.timing import HookCost, Hooks, Sample, Sampling, measure
 from autohybrid.plan import Place
 from autohybrid.roots import FORWARD, RootCalls
 from autohybrid.stats import median
-from autohybrid.structure import Structure, Tensor, flatten, map_constants
+from autohybrid.structure import Structure, Tensor, constants, flatten, map_constants
 
 KEPT_PER_KIND = 3
 """Different inputs kept for each argument structure of a root."""
@@ -171,7 +171,9 @@ class Observer:
         return Hooks(below, self._wait, root=(Spot("", kind.function), layer))
 
     def _keep(self, kind: _Kind, structure: Structure, tensors: list[Tensor], layer: Any) -> KeptCall | None:
-        if len(kind.kept) >= KEPT_PER_KIND or kind.number >= KINDS:
+        if kind.number >= KINDS or (
+            len(kind.kept) >= KEPT_PER_KIND and not _brings_another_size(kind, structure, tensors)
+        ):
             return None
         size = sum(int(tensor.size) * int(tensor.element_size()) for tensor in tensors)
         if any(_is_the_same(mark, tensors) for mark in kind.marks) or self._kept_bytes + size > self._keep_bytes:
@@ -188,6 +190,8 @@ class Observer:
             training=any(sub.training for sub in layer.sublayers(include_self=True)),
             function=kind.function,
         )
+        if len(kind.kept) >= KEPT_PER_KIND:
+            self._kept_bytes -= kind.kept.pop().size
         kind.marks.append([(weakref.ref(tensor), tensor.inplace_version) for tensor in tensors])
         kind.kept.append(kept)
         self._kept_bytes += size
@@ -220,11 +224,23 @@ class Observer:
 
 
 def _is_the_same(mark: list[tuple[weakref.ref[Tensor], int]], tensors: list[Tensor]) -> bool:
-    # By reference, not by id: the next call's Tensor often lies where the last call's has just been freed.
-    return all(
+    # By reference, not by id: the next call's Tensor often lies where the last call's has just been freed. Of calls
+    # with arrays alone nobody knows: they have no versions.
+    return bool(mark) and all(
         version == tensor.inplace_version and seen() is tensor
         for (seen, version), tensor in zip(mark, tensors, strict=True)
     )
+
+
+def _brings_another_size(kind: _Kind, structure: Structure, tensors: list[Tensor]) -> bool:
+    """Whether a call has sizes that no kept one has, while all kept ones have the same: worth more than other values."""
+    known = {_sizes(each.arguments, each.tensors) for each in kind.kept}
+    return len(known) == 1 and _sizes(structure, tensors) not in known
+
+
+def _sizes(structure: Structure, tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], ...]:
+    arrays = [value.shape for value in constants(structure) if isinstance(value, np.ndarray)]
+    return (*[tuple(tensor.shape) for tensor in tensors], *arrays)
 
 
 def _without_numbers(structure: Structure) -> Structure:
