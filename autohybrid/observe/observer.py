@@ -233,7 +233,7 @@ def _is_the_same(mark: list[tuple[weakref.ref[Tensor], int]], tensors: list[Tens
 
 
 def _brings_another_size(kind: _Kind, structure: Structure, tensors: list[Tensor]) -> bool:
-    """Whether a call has sizes that no kept one has, while all kept ones have the same: worth more than other values."""
+    """Whether a call has sizes that no kept one has, while those have all the same: worth more than other values."""
     known = {_sizes(each.arguments, each.tensors) for each in kind.kept}
     return len(known) == 1 and _sizes(structure, tensors) not in known
 
