@@ -174,6 +174,15 @@ def set_math_threads(count: int) -> None:
     paddle.base.core.set_num_threads(count)
 
 
+def seconds_of_spinning() -> float:
+    """For how long Paddle's idle math threads wait busily for more work: ``KMP_BLOCKTIME`` (milliseconds), else 0.2 s.
+
+    The default of Intel's OpenMP, which Paddle's wheels bring along (its developer guide, ``KMP_BLOCKTIME``).
+    """
+    told = os.environ.get("KMP_BLOCKTIME", "").strip().lower().removesuffix("ms")
+    return int(told) * 1e-3 if told.isdigit() else 0.2
+
+
 def math_threads_now() -> int:
     """The number of threads that eager operators of this very thread use on a CPU, also when it was told so late."""
     openmp = _openmp()

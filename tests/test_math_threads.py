@@ -303,3 +303,26 @@ def test_waiting_for_ones_own_threads_is_no_time_of_others(monkeypatch: pytest.M
         return found.eager[0]
 
     assert (taken(True), taken(False)) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("threads", "wall_clock", "rests"), [(1, False, []), (2, False, [0.2]), (1, True, [0.2]), (2, True, [0.2])]
+)
+def test_what_others_left_spinning_is_let_go_to_sleep(
+    threads: int, wall_clock: bool, rests: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    monkeypatch.setattr(sampling, "math_threads", lambda: threads)
+    monkeypatch.setattr("autohybrid.search.sampling.time.sleep", done.append)
+    sampling.duration(lambda: done.append("call"), 2, wall_clock=wall_clock)
+    uncounted = ["call"] if rests else []
+    assert done == [*rests, *uncounted, "call", "call"]
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("", 0.2), ("0", 0.0), ("50ms", 0.05), ("infinite", 0.2)])
+def test_how_long_idle_threads_spin_is_what_openmp_was_told(
+    told: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KMP_BLOCKTIME", told)
+    assert device.seconds_of_spinning() == seconds

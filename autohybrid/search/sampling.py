@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from autohybrid.device import clock, math_threads, seconds_kept_waiting, synchronize
+from autohybrid.device import clock, math_threads, seconds_kept_waiting, seconds_of_spinning, synchronize
 from autohybrid.plan import Samples
 
 FEWEST_PAIRS = 10
@@ -111,7 +112,14 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
     Time for which other work had this thread's core isn't counted where eager has one math thread. (With several, the
     others' waiting couldn't be told from their working, and one side of a comparison would be flattered.)
     With ``wall_clock`` all time is counted.
+
+    Where there are several threads, those that the action before has left spinning are let go to sleep first, and this
+    action's own are woken by a call that isn't counted: a library beside Paddle would share the cores with Paddle's
+    threads otherwise, which it doesn't when it is called again and again.
     """
+    if wall_clock or math_threads() > 1:
+        time.sleep(seconds_of_spinning())
+        action()
     before = seconds_kept_waiting()
     synchronize()
     started = clock()
