@@ -301,6 +301,18 @@ def test_the_budget_ends_the_search(bench: MakeBench) -> None:
     assert all(limit <= 35.0 - 10.0 * number for number, limit in enumerate(made.isolation.limits))
 
 
+def test_no_other_engine_is_begun_when_the_budget_has_ended(bench: MakeBench) -> None:
+    class Other(Honest):
+        name = "other"
+
+    for budget, tried in ((15.0, 2), (10.0, 1)):
+        made = bench({"": [_converted(9.0)] * 2}, budget=budget, seconds_each=10.0)
+        made.search._engines.append(Other())
+        made.search.run()
+        assert made.isolation.tried == [""] * tried
+        assert made.search.findings.complete == (tried == 2)
+
+
 def test_a_trial_never_gets_the_whole_budget_when_there_is_plenty(bench: MakeBench) -> None:
     made = bench(budget=1000.0)
     made.search.run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 from fakes import Honest
 from test_search import DIED, MEMORY, Bench, MakeBench, Scripted, _converted, bench
 
-from autohybrid import plan
+from autohybrid import engines, plan
 from autohybrid.engines import Alternative, Dimension, Machine, attempts, combined
 from autohybrid.isolation import Finished, Result
 from autohybrid.search.journal import Journal
-from autohybrid.search.outcomes import Raced, Runner
+from autohybrid.search.outcomes import Converted, Raced, Runner
 from autohybrid.search.prove import Prover
 from autohybrid.search.race import Race
 from autohybrid.search.tuning import Tuning
@@ -62,7 +62,8 @@ class Track:
         for trial in race.others:
             speedup = self.speedups.get(_name(trial.options), 0.5)
             samples = plan.Samples(eager=[speedup] * 12, hybrid=[1.0] * 12)
-            runners.append(Runner(engine="fake", options=trial.options, problem="", samples=samples, rounds=1))
+            engine = trial.engine.name
+            runners.append(Runner(engine=engine, options=trial.options, problem="", samples=samples, rounds=1))
         best = max(range(len(runners)), key=lambda at: self.speedups.get(_name(runners[at].options), 0.5))
         winner = best if self.speedups.get(_name(runners[best].options), 0.5) > 1.02 else None
         return Finished(value=msgspec.to_builtins(Raced(runners=runners, winner=winner)))
@@ -197,7 +198,7 @@ def test_only_what_matters_is_raced_the_largest_hope_first(bench: MakeBench) -> 
 
 
 def test_what_is_not_chosen_is_raced_only_if_it_could_beat_what_is(bench: MakeBench) -> None:
-    made = bench({"": [_converted(1.06)], "a": [_converted(1.04)], "b": [_converted(5.0)]}, engine=Offering())
+    made = bench({"": [_converted(1.06)], "a": [_converted(1.04)], "b": [_converted(6.0)]}, engine=Offering())
     made.search.run()
     tuning, _ = _tuning(made, {})
     assert [attempt.candidate.path for attempt in tuning.worth_tuning()] == ["", "a"]
@@ -214,6 +215,68 @@ def test_alike_layers_are_raced_once_and_all_get_the_winner(bench: MakeBench) ->
     tuning.run()
     assert len(track.races) == 1
     assert [attempt.options for attempt in made.search.chosen(made.root)] == [{"colour": "red"}] * 2
+
+
+class Other(Honest):
+    """Another engine, without options."""
+
+    name = "other"
+
+
+def _with_another_engine(made: Bench, monkeypatch: pytest.MonkeyPatch, speedup: float) -> Any:
+    """The candidate that is the whole root, which another engine has converted as well."""
+    (first,) = made.search.findings.attempts
+    other = replace(first, engine="other", outcome=msgspec.convert(_converted(speedup).value, Converted))
+    monkeypatch.setattr(engines, "by_name", lambda name: Other() if name == "other" else Honest())
+    made.search.findings.note(other)
+    return other
+
+
+@pytest.mark.parametrize(("in_race", "chosen"), [(1.01, "other"), (1.3, "other"), (0.99, "fake")])
+def test_between_engines_that_were_tried_the_race_decides_without_certainty(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, in_race: float, chosen: str
+) -> None:
+    made = bench({"": [_converted(3.0)]})
+    made.search.run()
+    _with_another_engine(made, monkeypatch, 2.7)
+    tuning, track = _tuning(made, {"": in_race})
+    before = len(made.isolation.tried)
+    tuning.run()
+    assert len(track.races) == 1
+    assert len(made.isolation.tried) == before, "no trial is made again"
+    (attempt,) = made.search.chosen(made.root)
+    assert attempt.engine == chosen
+    lost = made.search.findings.raced[id(attempt.candidate)]
+    assert [each.engine for each in lost] == ([] if chosen == "other" else ["other"])
+
+
+def test_what_is_left_of_the_time_decides_what_matters(bench: MakeBench) -> None:
+    made = bench({"": [_converted(30.0)]}, engine=Offering())
+    made.search.run()
+    tuning, _ = _tuning(made, {})
+    assert [attempt.candidate.path for attempt in tuning.worth_tuning()] == [""]
+
+
+class Greedy(Honest):
+    """Offers an option that takes the cores from everything else."""
+
+    dimensions = (
+        Dimension(
+            name="cores",
+            alternatives=lambda machine: [Alternative(options={"spinning": True}, hope=1.5, alone=True)],
+        ),
+    )
+
+
+@pytest.mark.parametrize(("results", "races"), [({"": [_converted(3.0)]}, 1), ({"a": [_converted(3.0)]}, 0)])
+def test_what_takes_all_cores_is_only_for_what_takes_nearly_all_time(
+    bench: MakeBench, results: dict[str, list[Result]], races: int
+) -> None:
+    made = bench(results, engine=Greedy())
+    made.search.run()
+    tuning, track = _tuning(made, {})
+    tuning.run()
+    assert len(track.races) == races
 
 
 def test_the_budget_comes_first(bench: MakeBench) -> None:

@@ -58,12 +58,15 @@ class Alternative:
         hope: how many times as fast as with the defaults it may be at best; 1 where it is never faster.
         cures: whether it is known to put right what the defaults convert wrongly, or not at all.
         lean: whether it holds less memory than the defaults; tried where that is limited.
+        alone: whether it takes the cores from everything else in the process, so that it is only for a region in which
+            nearly all time goes.
     """
 
     options: dict[str, Any]
     hope: float = 1.0
     cures: bool = False
     lean: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,11 @@ def _more_threads(machine: Machine) -> Sequence[Alternative]:
         for count in sorted(counts)
         if count > machine.math_threads
     ]
+
+
+def with_threads(*alternatives: Alternative) -> Callable[[Machine], Sequence[Alternative]]:
+    """The same alternatives on every CPU of which a conversion may use several cores."""
+    return lambda machine: () if machine.gpu or machine.threads == 1 else alternatives
 
 
 THREADS = Dimension(name="threads", alternatives=_more_threads)

@@ -16,7 +16,7 @@ import paddle
 
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
-from autohybrid.engines.dimensions import THREADS, Alternative, Dimension, on_cpu
+from autohybrid.engines.dimensions import THREADS, Alternative, Dimension, on_cpu, with_threads
 from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
@@ -71,6 +71,9 @@ DIMENSIONS = (
         name="optimization", alternatives=on_cpu(Alternative(options={"optimization": "basic"}, cures=True, hope=1.0))
     ),
     THREADS,
+    Dimension(
+        name="idle threads", alternatives=with_threads(Alternative(options={"spinning": True}, hope=1.1, alone=True))
+    ),
     Dimension(name="memory", alternatives=on_cpu(Alternative(options={"arena": False}, lean=True))),
 )
 

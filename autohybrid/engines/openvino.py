@@ -23,7 +23,7 @@ import paddle
 
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
-from autohybrid.engines.dimensions import PRECISION, THREADS
+from autohybrid.engines.dimensions import PRECISION, THREADS, Alternative, Dimension, with_threads
 from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
@@ -75,7 +75,13 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
-    dimensions = (THREADS, PRECISION)
+    dimensions = (
+        THREADS,
+        PRECISION,
+        Dimension(
+            name="cores", alternatives=with_threads(Alternative(options={"pinning": True}, hope=1.1, alone=True))
+        ),
+    )
 
     def unavailable(self) -> str | None:
         missing = onnx_export.lacking("openvino", "paddle2onnx")

@@ -178,13 +178,15 @@ class Placed:
             self.owner.__dict__.pop(self.name, None)
 
 
-def place(root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int) -> Placed:
+def place(
+    root: Any, planned: PlannedRegion, tolerance: Tolerance, verify: int, kept: store.Store | None = None
+) -> Placed:
     """Puts one region of a plan into the Layer at its path in ``root``.
 
     Raises:
         Refused: the statements of a chain aren't there any more.
     """
-    return _place(layer_at(root, planned.path), planned, tolerance, verify, Policies())
+    return _place(layer_at(root, planned.path), planned, tolerance, verify, Policies(), kept)
 
 
 def regions_of(model: Any) -> list[Region]:

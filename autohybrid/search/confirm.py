@@ -17,6 +17,7 @@ from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of, tolerance_for
 from autohybrid.search.sampling import duration, have_threads, interleaved
 from autohybrid.search.trial import equality_of
+from autohybrid.store import Store
 from autohybrid.structure import Tensor, flatten, signature
 
 ROUNDS_TO_PROVE = 4
@@ -46,17 +47,19 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """What is confirmed. :meth:`conduct` runs in a child."""
+    """What is confirmed, with what ``store`` has of it. :meth:`conduct` runs in a child."""
 
     root: RootProfile
     regions: Sequence[Region]
     tolerance: Tolerance
     min_gain: float
     measuring_seconds: float
+    store: Store | None = None
 
     def conduct(self) -> Confirmed:
         layer = self.root.layer
-        placed = [attach.place(layer, region, self.tolerance, attach.DEFAULT_PROOFS) for region in self.regions]
+        proofs = attach.DEFAULT_PROOFS
+        placed = [attach.place(layer, region, self.tolerance, proofs, self.store) for region in self.regions]
         try:
             return self._judged(placed)
         finally:

@@ -14,6 +14,7 @@ from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.confirm import ROUNDS_TO_PROVE, call_kept, root_call
 from autohybrid.search.sampling import have_threads, interleaved
+from autohybrid.store import Store
 
 
 class Contested(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,7 @@ class Contest:
     tolerance: Tolerance
     least_difference: float
     measuring_seconds: float
+    store: Store | None = None
 
     def conduct(self) -> Contested:
         shared = self._placed([region for region in self.one if region in self.other])
@@ -53,7 +55,8 @@ class Contest:
         return Contested(samples=samples, idle=idle)
 
     def _placed(self, regions: Sequence[Region]) -> list[Placed]:
-        return [attach.place(self.root.layer, region, self.tolerance, attach.DEFAULT_PROOFS) for region in regions]
+        layer, proofs = self.root.layer, attach.DEFAULT_PROOFS
+        return [attach.place(layer, region, self.tolerance, proofs, self.store) for region in regions]
 
     def _prove(self, placed: Sequence[Placed]) -> None:
         for _ in range(ROUNDS_TO_PROVE):

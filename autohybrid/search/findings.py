@@ -94,6 +94,13 @@ class Findings:
             if best is None or attempt.speedup > best.speedup * (CREDIT_OF_WINNERS if attempt.promoted else 1.0):
                 self._best[id(attempt.candidate)] = attempt
 
+    def prefer(self, attempt: Attempt) -> None:
+        """Makes ``attempt`` the best for all that its trial stands for, whatever the trials' numbers are."""
+        for each in self.attempts:
+            if each.outcome is attempt.outcome:
+                self._best[id(each.candidate)] = each
+        self.right_attempts += 1
+
     def demote(self, attempt: Attempt) -> bool:
         """Goes back to what was best for a candidate before ``attempt`` won a race; False where there was no race."""
         if not attempt.promoted:

@@ -161,6 +161,7 @@ class Prover:
             tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
             least_difference=LEAST_CONTRIBUTION,
             measuring_seconds=MEASURING_SECONDS,
+            store=self.search.kept.read,
         )
         result = self._in_a_child(contest.conduct, [*regions[0], *regions[1]])
         if not isinstance(result, Finished):
@@ -189,6 +190,7 @@ class Prover:
             tolerance=Tolerance(rtol=self.options.rtol, atol=self.options.atol),
             min_gain=self.options.min_gain,
             measuring_seconds=seconds,
+            store=self.search.kept.read,
         )
 
     def _confirmation(self, chosen: Sequence[Attempt]) -> _Verdict:

@@ -22,11 +22,13 @@ from autohybrid.search.chains import Chains
 from autohybrid.search.choice import Choice
 from autohybrid.search.findings import Attempt, Budget, Findings
 from autohybrid.search.journal import Journal, key_of
+from autohybrid.search.kept import Kept
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
+from autohybrid.store import Store
 
 OPTIMISM = 1.2
 """How many times the gain of a converted parent its parts are credited with before they have been tried."""
@@ -72,6 +74,7 @@ class Search:
         budget: how long.
         journal: what is known already, and where results go.
         progress: told what is being tried.
+        kept: where trials leave what they have converted.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Search:
         memory: int,
         journal: Journal,
         progress: Progress,
+        kept: Kept = Kept(),  # noqa: B008 - nothing can change it
     ) -> None:
         self._profile = profile
         self._options = options
@@ -92,6 +96,7 @@ class Search:
         self._memory = memory
         self._journal = journal
         self._progress = progress
+        self.kept = kept
         self._tolerance = Tolerance(rtol=options.rtol, atol=options.atol)
         self._engines: list[Engine] = [engines.by_name(name) for name in options.engines or engines.available()]
         self.machine = engines.this_machine(
@@ -239,6 +244,9 @@ class Search:
         for engine in self._engines:
             if not self._worth_trying(engine, candidate):
                 continue
+            if self._is_known(candidate) and self._budget.left <= self.reserve():
+                self.findings.complete = False
+                break
             crashes = 0
             for options in engines.attempts(engine, self.machine):
                 outcome = self._tried(candidate, engine, options, twins)
@@ -372,7 +380,7 @@ class Search:
         self._progress(
             Step(stage="trying", what=f"{candidate.name} ({candidate.class_name}) with {engine.name}{shown}")
         )
-        trial = self.trial(candidate, engine, options, twins=twins, static=static)
+        trial = self.trial(candidate, engine, options, twins=twins, static=static, store=self.kept.written)
         self._journal.begin(key)
         outcome = self._isolated(trial)
         self._journal.end(key, outcome, limit, lasting=not _was_killed(outcome))
@@ -386,6 +394,7 @@ class Search:
         *,
         twins: Sequence[Candidate] = (),
         static: bool = False,
+        store: Store | None = None,
     ) -> Trial:
         """One attempt, ready to be made in a child."""
         return Trial(
@@ -398,6 +407,7 @@ class Search:
             patience=min(PATIENCE_SECONDS, PATIENT_SHARE_OF_BUDGET * self._budget.left),
             twins=twins,
             static=static,
+            store=store,
         )
 
     def _isolated(self, trial: Trial) -> Outcome:

@@ -24,6 +24,7 @@ from autohybrid.search.candidates import Candidate
 from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
+from autohybrid.search.kept import Kept, conversions_kept
 from autohybrid.search.options import Options
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.proofs import Proven
@@ -71,6 +72,10 @@ class Session:
             SetupError: trials can't be isolated here.
             UsageError: an engine isn't known.
         """
+        with conversions_kept() as kept:
+            return self._plan_made(kept)
+
+    def _plan_made(self, kept: Kept) -> plan.Plan:
         started = clock()
         budget = Budget(self.options.budget_for(self.script_seconds))
         memory = self.options.max_memory or device.available_memory() // 2
@@ -83,6 +88,7 @@ class Session:
             memory=memory,
             journal=self.journal,
             progress=lambda step: self._tell(self._placed(step, search, budget)),
+            kept=kept,
         )
         provers = [self._prover(root, search, isolation, budget, memory) for root in self.profile.roots]
         findings = search.rank()

@@ -27,6 +27,7 @@ from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
 from autohybrid.search.sampling import have_threads, in_turn
+from autohybrid.store import Store
 from autohybrid.structure import flatten
 
 CHECKING_SHARE = 0.25
@@ -38,7 +39,8 @@ AGREEMENT = 1.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is tried: a candidate, an engine, its options; ``static`` for a conversion of one size only."""
+    """What is tried: a candidate, an engine, its options; ``static`` for a conversion of one size only; ``store`` for
+    where its conversions are left, or found."""
 
     candidate: Candidate
     engine: Engine
@@ -49,6 +51,7 @@ class Trial:
     patience: float = 0.0
     twins: Sequence[Candidate] = ()
     static: bool = False
+    store: Store | None = None
 
     def conduct(self) -> Outcome:
         """Does the trial in this process, which may crash, hang, or be left with a changed Paddle."""
@@ -142,6 +145,7 @@ class Trial:
                 options=self.options,
                 tolerance=tolerance_for(self.tolerance, self.options),
                 proofs=max(2, len(different)),
+                store=self.store,
             ),
             admitted=[inputs],
             training_mode=training_mode,

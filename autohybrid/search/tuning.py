@@ -14,16 +14,17 @@ from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
 from autohybrid.report.rows import counted
+from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal, key_of
-from autohybrid.search.outcomes import Converted, Raced
+from autohybrid.search.outcomes import Converted, Raced, Runner
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
 from autohybrid.search.search import Search
 from autohybrid.stats import median
 
 WORTH_TUNING = 0.02
-"""Options are raced for a candidate if they could save at least this share of the time."""
+"""Options are raced for a candidate if they could save at least this share of the time that the choice leaves."""
 
 MOST_TUNED = 4
 """Candidates whose options are raced: those with which most is to be gained."""
@@ -34,10 +35,16 @@ MOST_RACES = 2
 CLOSE = 1.15
 """Another engine takes part in a race when its trial was at most so many times slower than the best one's."""
 
+NEARLY_ALL = 0.95
+"""Share of the time in a candidate for which options may be tried that take the cores from everything else."""
+
 SHARE_OF_BUDGET = 0.5
 """Of the budget that is left and isn't kept for the confirmation, what races and their winners' trials may take."""
 
 FIRST_LAP_SECONDS = 0.4
+
+SHARE_OF_OPENING = 0.4
+"""Of the time of a conversion, what opening one that was kept is expected to take at most."""
 
 LAPS_PER_RUNNER = 3
 """First laps' time that a runner takes in all rounds together, on average."""
@@ -83,7 +90,8 @@ class Tuning:
             if best is not None:
                 groups[id(best.outcome)].append(best)
         hopes = [(self._hope(group, chosen), group) for group in groups.values()]
-        worth = sorted((each for each in hopes if each[0] >= WORTH_TUNING), key=lambda each: -each[0])
+        least = WORTH_TUNING * chosen.left
+        worth = sorted((each for each in hopes if each[0] >= least), key=lambda each: -each[0])
         return [next((one for one in group if one.candidate.name == one.measured_on), group[0]) for _, group in worth]
 
     def _hope(self, group: Sequence[Attempt], chosen: _Chosen) -> float:
@@ -103,7 +111,12 @@ class Tuning:
             if not isinstance(right.outcome, Converted):
                 continue
             engine = engines.by_name(right.engine)
-            offered = [each for choice in engine.dimensions for each in choice.alternatives(self.machine)]
+            offered = [
+                each
+                for choice in engine.dimensions
+                for each in choice.alternatives(self.machine)
+                if not each.alone or self._is_nearly_all(best.candidate)
+            ]
             for options, hope, change in (
                 (right.options, CLOSE, right.options),
                 *((combined(right.options, each.options), each.hope, each.options) for each in offered),
@@ -116,31 +129,61 @@ class Tuning:
                     found[key] = ((right.engine, options), hoped)
         return list(found.values())
 
+    def _is_nearly_all(self, candidate: Candidate) -> bool:
+        return candidate.share * candidate.weight >= NEARLY_ALL
+
     def _tune(self, best: Attempt, until: float) -> None:
         for _ in range(MOST_RACES):
             choices = [choice for choice, _ in self._alternatives(best)]
             if not choices:
                 return
-            if self.budget.spent + self._seconds_needed(best, len(choices)) > until:
+            if self.budget.spent + self._seconds_needed(best, choices) > until:
                 self.search.findings.complete = False
                 return
             winner = self._race(best, choices)
             if winner is None:
                 return
+            tried = self._tried_with(best.candidate, winner)
+            if tried is not None:
+                # Nothing is to be found out about it: the race alone compares it with what was best.
+                self.search.findings.prefer(tried)
+                best = tried
+                continue
             promoted = self.search.promote(best, engines.by_name(winner[0]), winner[1])
             if promoted is None:
                 return
             self.won += 1
             best = promoted
 
-    def _seconds_needed(self, best: Attempt, choices: int) -> float:
+    def _tried_with(self, candidate: Candidate, choice: Choice) -> Attempt | None:
+        right = self.search.findings.right_attempts_of(candidate)
+        return next((each for each in right if (each.engine, each.options) == choice), None)
+
+    def _better_of_those_tried(self, best: Attempt, runners: Sequence[Runner]) -> Choice | None:
+        """Of what was tried in full before, as ``best`` was, the fastest, if it was faster than ``best`` in the race.
+
+        No certainty is asked of it: it is as good a choice as ``best``, and a race tells more than trials at two times.
+        """
+        found = [
+            (each.samples.comparison().speedup, (each.engine, each.options))
+            for each in runners
+            if each.samples is not None and self._tried_with(best.candidate, (each.engine, each.options)) is not None
+        ]
+        speedup, choice = max(found, key=lambda each: each[0], default=(0.0, None))
+        return choice if speedup > 1.0 else None
+
+    def _seconds_needed(self, best: Attempt, choices: Sequence[Choice]) -> float:
         assert isinstance(best.outcome, Converted), "only what converts is tuned"
-        # Each is converted and answers a few calls along with eager; the winner is converted and measured once more.
-        one = 1.2 * best.outcome.conversion_seconds + 8.0 * median(best.outcome.samples.eager)
-        return (choices + 2) * one + choices * FIRST_LAP_SECONDS * LAPS_PER_RUNNER + 1.0
+        new = sum(self._tried_with(best.candidate, each) is None for each in choices)
+        # What was tried before is opened; a new one is converted, and so it is in a trial of its own when it wins.
+        conversions = (1.2 * new + (1.2 if new else 0.0) + SHARE_OF_OPENING * (len(choices) + 1 - new)) * (
+            best.outcome.conversion_seconds
+        )
+        answers = (len(choices) + 1 + (1 if new else 0)) * 8.0 * median(best.outcome.samples.eager)
+        return conversions + answers + len(choices) * FIRST_LAP_SECONDS * LAPS_PER_RUNNER + 1.0
 
     def _race(self, best: Attempt, choices: Sequence[Choice]) -> Choice | None:
-        """The choice that certainly wins, or None. What was seen of the others is remembered."""
+        """The choice that is to take the place of ``best``, or None. What was seen of the others is remembered."""
         raced = self._ran(best, choices)
         if raced is None and len(choices) > 1:
             # One of them took all down with it; alone, it harms nobody.
@@ -152,20 +195,22 @@ class Tuning:
             won = [raced.runners[raced.winner]] if raced is not None and raced.winner is not None else []
         self._seen |= {(id(best.candidate), key_of(*each)) for each in (*choices, (best.engine, best.options))}
         for runner in runners:
-            lost = runner.problem or (runner.samples is not None and runner.samples.comparison().high < 1.0)
-            if lost:
+            beaten = runner.problem or (runner.samples is not None and runner.samples.comparison().high < 1.0)
+            if beaten:
                 change = {name: value for name, value in runner.options.items() if best.options.get(name) != value}
                 self._beaten.add((id(best.candidate), key_of(runner.engine, change)))
-        self.search.findings.raced[id(best.candidate)] += [each for each in runners if each not in won]
         fastest = max(won, key=lambda each: each.samples.comparison().speedup if each.samples else 0.0, default=None)
-        return None if fastest is None else (fastest.engine, fastest.options)
+        winner = (fastest.engine, fastest.options) if fastest else self._better_of_those_tried(best, runners)
+        lost = [each for each in runners if each not in won and (each.engine, each.options) != winner]
+        self.search.findings.raced[id(best.candidate)] += lost
+        return winner
 
     def _ran(self, best: Attempt, choices: Sequence[Choice]) -> Raced | None:
         """What came of a race; None when its process didn't live to tell."""
         assert isinstance(best.outcome, Converted), "only what converts is tuned"
         number = self.search.roots.index(best.candidate.root)
         key = key_of("race", number, best.candidate.name, best.engine, best.options, choices)
-        limit = max(1.0, min(10.0 + 3.0 * self._seconds_needed(best, len(choices)), self.budget.left))
+        limit = max(1.0, min(10.0 + 3.0 * self._seconds_needed(best, choices), self.budget.left))
         known = self.journal.recall(key, limit)
         if isinstance(known, Raced):
             return known if not known.detail else None
@@ -174,10 +219,13 @@ class Tuning:
         what = f"{counted(len(choices), 'alternative')} for {best.candidate.name}"
         self.progress(Step(stage="racing", what=what))
         static = bool(best.outcome.other_sizes)
+        kept = self.search.kept.read
         race = Race(
-            best=self.search.trial(best.candidate, engines.by_name(best.engine), best.options, static=static),
+            best=self.search.trial(
+                best.candidate, engines.by_name(best.engine), best.options, static=static, store=kept
+            ),
             others=[
-                self.search.trial(best.candidate, engines.by_name(name), options, static=static)
+                self.search.trial(best.candidate, engines.by_name(name), options, static=static, store=kept)
                 for name, options in choices
             ],
             inputs=best.outcome.inputs,
@@ -215,6 +263,11 @@ class _Chosen:
             self._saving[root, candidate.spot] = saving
             for spot in candidate.inside:
                 self._inside[root, spot] += saving
+
+    @property
+    def left(self) -> float:
+        """The share of all time that remains."""
+        return max(0.0, 1.0 - sum(self._saving.values()))
 
     def saved_in_place_of(self, group: Sequence[Attempt]) -> float:
         """The share of all time that is saved by what can't stand beside these: themselves, parts, what is around."""
