@@ -60,9 +60,12 @@ class Worker:
     def _regions(self, model: Any) -> list[str]:
         if "autohybrid" not in sys.modules:
             return []
-        import autohybrid
+        from autohybrid.runtime.attach import regions_of
 
-        return [f"{each.path}: {each.hybrid_calls} hybrid" for each in autohybrid.status(model).regions]
+        return [
+            f"{region.name} by {region.recipe.engine.name} {region.recipe.options or ''}: {region.hybrid_calls} hybrid"
+            for region in regions_of(model)
+        ]
 
     def answers(self, file: str) -> dict[str, Any]:
         found = [array for given in self.inputs for array in tensors_of(self.call(*given))]

@@ -122,6 +122,6 @@ WORKLOADS: dict[str, Workload] = {
     "ppocr_rec": Workload(
         build=_recogniser,
         inputs=lambda: ([_random(1, 3, 48, 320).numpy()],),
-        by_hand=("backbone", "head"),
+        by_hand=("model", "head"),
     ),
 }
