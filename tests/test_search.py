@@ -313,6 +313,22 @@ def test_no_other_engine_is_begun_when_the_budget_has_ended(bench: MakeBench) ->
         assert made.search.findings.complete == (tried == 2)
 
 
+@pytest.mark.parametrize(("results", "tried"), [([HUNG], 1), ([_converted(2.0), HUNG, HUNG], 3)])
+def test_what_takes_too_long_to_convert_is_left_for_its_parts(
+    results: list[Result], tried: int, bench: MakeBench
+) -> None:
+    class Second(Honest):
+        name = "second"
+
+    class Third(Honest):
+        name = "third"
+
+    made = bench({"": results})
+    made.search._engines += [Second(), Third()]
+    made.search.run()
+    assert made.isolation.tried.count("") == tried
+
+
 def test_a_trial_never_gets_the_whole_budget_when_there_is_plenty(bench: MakeBench) -> None:
     made = bench(budget=1000.0)
     made.search.run()

@@ -276,10 +276,13 @@ class Search:
 
         Nothing is to be hoped for where the candidate itself is unfit. Engines with the same ``runtime`` trace and
         compute alike: where one of them converted rightly, or tracing failed, another would only take the time again.
-        It is tried where what failed lies behind the export, which is where their settings differ.
+        It is tried where what failed lies behind the export, which is where their settings differ. What nobody has
+        converted in its time isn't tried again: tracing takes as long for the next engine, and the parts are waiting.
         """
-        for attempt in self.findings.attempts_of(candidate):
-            if isinstance(attempt.outcome, Unfit):
+        made = self.findings.attempts_of(candidate)
+        converts = any(isinstance(each.outcome, Converted) for each in made)
+        for attempt in made:
+            if isinstance(attempt.outcome, Unfit) or (isinstance(attempt.outcome, TimedOut) and not converts):
                 return False
             alike = runtime_of(engines.by_name(attempt.engine)) == runtime_of(engine) and attempt.engine != engine.name
             untraceable = isinstance(attempt.outcome, Failed) and not attempt.outcome.exported
