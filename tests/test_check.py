@@ -180,9 +180,10 @@ def test_bad_input_is_told(
 
 def test_a_plan_of_another_model_is_an_error_of_bench_and_a_gate_of_check(tmp_path: Path) -> None:
     plan.save(plans.example(), tmp_path / "plan.json")
-    (tmp_path / "infer.py").write_text(SCRIPT)
-    bench = autohybrid("bench", "--plan", "plan.json", "infer.py", cwd=tmp_path)
+    (tmp_path / "infer.py").write_text("open('runs', 'a').write('.')\n" + SCRIPT)
+    bench = autohybrid("bench", "--plan", "plan.json", "--rerun", "infer.py", cwd=tmp_path)
     assert (bench.code, bench.out) == (4, "")
+    assert (tmp_path / "runs").read_text() == ".", "not run again to be measured as a whole"
     check = autohybrid("check", "--plan", "plan.json", "infer.py", cwd=tmp_path)
     assert check.code == 1
     assert "FAILED  applies  Block-1: it wasn't called; called were: Linear" in check.out

@@ -38,7 +38,8 @@ def measured(job: jobs.Job, budget: float, scripts: tuple[str, ...]) -> Measurem
         status = jobs.wait(jobs.start(job, directory, silent=True))
         outcome = _good(job, jobs.outcome_in(directory), status)
         found = msgspec.json.decode((directory / jobs.MEASUREMENT).read_bytes(), type=Measurement)
-    if not scripts or not plan.load(job.plan).recommends_change:
+    has_regions = any(model.called for model in found.models) and plan.load(job.plan).recommends_change
+    if not scripts or not has_regions:
         return found
     if outcome.obstacle and not job.rerun:
         note = f"The whole script was not measured: {outcome.obstacle}. It is run again with --rerun."
