@@ -26,6 +26,9 @@ clock = time.perf_counter
 
 OLDEST_PADDLE = (3, 0)
 
+MATH_THREADS = "OMP_NUM_THREADS"
+"""The variable of the environment that says how many threads eager operators have; Paddle reads it when imported."""
+
 _INSTALL = (
     'On a CPU: pip install "autohybrid[cpu]". For a GPU, install paddlepaddle-gpu 3.x as '
     "https://www.paddlepaddle.org.cn/install/quick describes (the public package index ends at 2.6.2)."
@@ -163,8 +166,45 @@ def _control_groups(root: Path, controller: str) -> Iterator[Path]:
 
 def math_threads() -> int:
     """The number of threads that eager operators use on a CPU: what OpenMP was told (Paddle sets 1 by default)."""
-    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(value) if value.isdigit() and int(value) > 0 else usable_cores()
+    return _count(os.environ.get(MATH_THREADS, "")) or usable_cores()
+
+
+def math_threads_told() -> int | None:
+    """``OMP_NUM_THREADS`` as the user has set it, None where only Paddle has, which sets 1 when it is imported.
+
+    A 1 that a script has put into ``os.environ`` can't be told from Paddle's own later on: it counts where
+    :func:`remember_environment` was called between the two.
+    """
+    value = _count(os.environ.get(MATH_THREADS, ""))
+    if value != 1 or "paddle" not in sys.modules or _told_before_paddle:
+        return value
+    with contextlib.suppress(OSError):
+        # What the process was started with; a change of os.environ isn't in it.
+        for entry in Path("/proc/self/environ").read_bytes().split(b"\0"):
+            name, _, given = entry.partition(b"=")
+            if name == MATH_THREADS.encode() and _count(given.decode(errors="replace")):
+                return value
+    return None
+
+
+def remember_environment() -> None:
+    """Notes what the user has set, right before Paddle is imported."""
+    global _told_before_paddle
+    _told_before_paddle = _count(os.environ.get(MATH_THREADS, "")) is not None
+
+
+_told_before_paddle = False
+
+
+def _count(value: str) -> int | None:
+    first = value.split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else None
+
+
+def most_math_threads() -> int:
+    """The most math threads that a conversion gets: one a core, and no more than the user's ``OMP_NUM_THREADS``."""
+    told = math_threads_told()
+    return cores_granted() if told is None else min(told, cores_granted())
 
 
 def set_math_threads(count: int) -> None:
@@ -212,8 +252,8 @@ def keeping_math_threads(work: Callable[[ArgumentT], ResultT], argument: Argumen
 
 
 def granted_threads(asked: int | None) -> int:
-    """The math threads of a conversion: as asked for, but one a core at most; as many as eager's where nobody asked."""
-    return math_threads() if asked is None else min(asked, cores_granted())
+    """The math threads of a conversion: as asked for, within the most; as many as eager's where nobody asked."""
+    return math_threads() if asked is None else min(asked, most_math_threads())
 
 
 def lower_precisions() -> tuple[str, ...]:

@@ -76,6 +76,7 @@ def _raced(best: dict[str, Any], *others: dict[str, Any]) -> Raced:
         inputs=found.inputs,
         training_mode=found.training_mode,
         seconds=0.2,
+        longest=10.0,
     )
     return race.conduct()
 
@@ -102,7 +103,9 @@ def test_there_is_no_race_without_what_is_in_use() -> None:
     found = _trial(candidate, {}).conduct()
     assert isinstance(found, Converted)
     refusing, other = _trial(candidate, {"does": "refuse"}), _trial(candidate, {})
-    raced = Race(best=refusing, others=[other], inputs=found.inputs, training_mode="eager", seconds=0.1).conduct()
+    raced = Race(
+        best=refusing, others=[other], inputs=found.inputs, training_mode="eager", seconds=0.1, longest=9.0
+    ).conduct()
     assert (raced.runners, raced.winner) == ([], None)
     assert "refuse" in raced.detail
 

@@ -54,7 +54,9 @@ MOST_RESTARTS = 50
 @click.option(
     "--threads",
     metavar="N|auto",
-    help="Math threads that a conversion may use on a CPU.  [default: as many as the script]",
+    default="auto",
+    help="The most math threads that a conversion may use on a CPU; 1: the script's own.  [default: auto, one a core, "
+    "within OMP_NUM_THREADS where that is set]",
 )
 @click.option(
     "--precision",
@@ -94,7 +96,7 @@ def command(
     module: str | None,
     output: str | None,
     max_memory: int | None,
-    threads: str | None,
+    threads: str,
     memory_budget: str | None,
     dry_run: bool,
     report_file: str | None,
@@ -152,8 +154,8 @@ def _recommends(made: plan.Plan) -> bool:
     return any(model.regions for model in made.models)
 
 
-def _thread_count(value: str | None) -> int | str | None:
-    if value is None or value == "auto":
+def _thread_count(value: str) -> int | str:
+    if value == "auto":
         return value
     if not value.isdigit() or int(value) < 1:
         raise UsageError(f"--threads is a number of at least 1, or auto, got {value!r}.")

@@ -8,7 +8,8 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ from autohybrid.cli.job import (
     Outcome,
     Warmed,
 )
-from autohybrid.device import available_memory, clock, require_paddle
+from autohybrid.device import available_memory, clock, remember_environment, require_paddle
 from autohybrid.errors import AutohybridError, ScriptError
-from autohybrid.observe.arrival import Arrival
+from autohybrid.observe.arrival import Arrival, BegunT
 from autohybrid.report.table import WIDEST, WIDTH
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from autohybrid.runtime.applier import Applier
     from autohybrid.runtime.warmer import Warmer
 
-PADDLE = "paddle"
 _NO_PADDLE = "autohybrid: the script never imported Paddle."
 
 
@@ -69,7 +69,7 @@ def _profile(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe.deeds import Deeds
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Arrival(PADDLE, lambda: _observer(job)) as arrival:
+    with _arrival_of_paddle(lambda: _observer(job)) as arrival:
         started = clock()
         with Deeds() as deeds:
             ending = script.run(command)
@@ -122,6 +122,10 @@ def _profile(job: Job, directory: Path) -> Outcome:
     return outcome
 
 
+def _arrival_of_paddle(begin: Callable[[], AbstractContextManager[BegunT]]) -> Arrival[BegunT]:
+    return Arrival("paddle", begin, ahead=remember_environment)
+
+
 def _observer(job: Job) -> Observer:
     """What watches the script, once Paddle is there and the options have been found to make sense."""
     from autohybrid.observe.observer import Observer
@@ -171,7 +175,7 @@ def _run(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe import script
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Arrival(PADDLE, lambda: _applier(job)) as arrival:
+    with _arrival_of_paddle(lambda: _applier(job)) as arrival:
         ending = script.run(command)
     if not job.quiet:
         told = [
@@ -186,7 +190,7 @@ def _warm(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe import script
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Arrival(PADDLE, lambda: _warmer(job)) as arrival:
+    with _arrival_of_paddle(lambda: _warmer(job)) as arrival:
         ending = script.run(command)
     found = arrival.begun.warmed() if arrival.begun is not None else []
     warmed = [Warmed(region=each.region, engine=each.engine, stored=each.stored, told=each.told) for each in found]
@@ -200,7 +204,7 @@ def _measure(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe.deeds import Deeds
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Arrival(PADDLE, _measuring_observer) as arrival, Deeds() as deeds:
+    with _arrival_of_paddle(_measuring_observer) as arrival, Deeds() as deeds:
         ending = script.run(command)
     outcome = Outcome(
         script_exit_code=ending.exit_code,
@@ -236,7 +240,7 @@ def _export(job: Job, directory: Path) -> Outcome:
     from autohybrid.observe import script
 
     command = script.Command(target=job.target, arguments=job.arguments, is_module=job.is_module)
-    with Arrival(PADDLE, lambda: _applier(job)) as arrival:
+    with _arrival_of_paddle(lambda: _applier(job)) as arrival:
         ending = script.run(command)
         outcome = Outcome(
             script_exit_code=ending.exit_code,

@@ -41,7 +41,7 @@ def this_machine(*, threads: int | None = None, precisions: Sequence[str] = (), 
     return Machine(
         gpu=on_gpu,
         math_threads=own,
-        threads=max(own, min(threads or own, device.cores_granted())),
+        threads=max(own, min(threads or own, device.most_math_threads())),
         precisions=tuple(name for name in precisions if name in device.lower_precisions()),
         cinn=paddle.is_compiled_with_cinn(),
         tensorrt=on_gpu and any(version),

@@ -29,17 +29,24 @@ class Arrival(MetaPathFinder, Generic[BegunT]):
     Args:
         module: the name of a top-level module.
         begin: makes what is entered then, and left with the block.
+        ahead: called right before the import.
 
     Attributes:
         begun: what entering gave; None where the module was never imported.
         seconds: what the import took, and the beginning.
     """
 
-    def __init__(self, module: str, begin: Callable[[], AbstractContextManager[BegunT]]) -> None:
+    def __init__(
+        self,
+        module: str,
+        begin: Callable[[], AbstractContextManager[BegunT]],
+        ahead: Callable[[], None] = lambda: None,
+    ) -> None:
         self.begun: BegunT | None = None
         self.seconds = 0.0
         self._module = module
         self._begin = begin
+        self._ahead = ahead
         self._context: AbstractContextManager[BegunT] | None = None
         self._error: AutohybridError | None = None
 
@@ -71,6 +78,7 @@ class Arrival(MetaPathFinder, Generic[BegunT]):
     def _imported(self, module: ModuleType, loader: Loader) -> None:
         started = clock()
         try:
+            self._ahead()
             loader.exec_module(module)
             self._has_come()
         finally:

@@ -37,6 +37,9 @@ def next_steps(plan: Plan, plan_file: str | None, *, in_browser: bool = False) -
         steps.append(
             Step(command=f"autohybrid.apply(model, plan={plan_file!r})", purpose="applies it in your own code")
         )
+    if script and any(model.eager_threads is not None for model in plan.models):
+        again = f"autohybrid profile --threads 1 --force -o {file} {script}"
+        steps.append(Step(command=again, purpose="where a process on each core is to run it: no more threads each"))
     if not plan.complete and script:
         budget = f"{max(1.0, 2 * plan.settings.budget_seconds):.0f}"
         again = f"autohybrid profile --budget {budget} --force -o {file} {script}"

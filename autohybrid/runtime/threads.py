@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from autohybrid import device
 from autohybrid.plan import Model, Plan
 
-VARIABLE = "OMP_NUM_THREADS"
-
 PADDLES_OWN = 1
 """What importing Paddle sets where nobody has set anything."""
 
@@ -29,9 +27,9 @@ def variables_for(plan: Plan) -> dict[str, str]:
 
     What the user has set stays.
     """
-    if os.environ.get(VARIABLE) or not plan.recommends_change or wanted(plan) == PADDLES_OWN:
+    if os.environ.get(device.MATH_THREADS) or not plan.recommends_change or wanted(plan) == PADDLES_OWN:
         return {}
-    return {VARIABLE: str(wanted(plan))}
+    return {device.MATH_THREADS: str(wanted(plan))}
 
 
 def difference(plan: Plan) -> str:
@@ -46,14 +44,14 @@ def difference(plan: Plan) -> str:
         return ""
     return (
         f"The plan was measured with {_counted(plan.environment.math_threads)}, this process has {here}, and it is too "
-        f"late to change that: set {VARIABLE}={there} before Python starts, use 'autohybrid run', or profile again "
-        f"with {VARIABLE}={here}."
+        f"late to change that: set {device.MATH_THREADS}={there} before Python starts, use 'autohybrid run', or "
+        f"profile again with {device.MATH_THREADS}={here}."
     )
 
 
 def notes(plan: Plan) -> tuple[str, ...]:
     """What must be known of this process's threads where it uses the plan, each in a sentence."""
-    return tuple([note for note in (difference(plan), lacking_cores(plan)) if note])
+    return tuple([note for note in (difference(plan), fewer_threads(plan)) if note])
 
 
 def untold(found: Iterable[str]) -> list[str]:
@@ -66,13 +64,14 @@ def untold(found: Iterable[str]) -> list[str]:
 _told: set[str] = set()
 
 
-def lacking_cores(plan: Plan) -> str:
-    """Where regions get fewer threads than the plan gives them, for want of cores; empty where none does."""
-    most = max(_threads_of(plan), default=0)
-    cores = device.cores_granted()
-    if most <= cores or device.on_gpu():
+def fewer_threads(plan: Plan) -> str:
+    """Where regions get fewer threads than the plan gives them, and why; empty where none does."""
+    most, here = max(_threads_of(plan), default=0), device.most_math_threads()
+    if most <= here or device.on_gpu():
         return ""
-    return f"The plan's regions were measured with {_counted(most)}; they get {cores}, one a core that may be used."
+    cores = device.cores_granted()
+    why = "one a core that may be used" if here == cores else f"which {device.MATH_THREADS} was set to"
+    return f"The plan's regions were measured with {_counted(most)}; they get {here}, {why}."
 
 
 def _threads_of(plan: Plan) -> list[int]:

@@ -5,10 +5,12 @@ Jamieson and Talwalkar, *Non-stochastic best arm identification and hyperparamet
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from autohybrid.device import clock
 from autohybrid.plan import Samples
 
 WORTH_CHANGING = 1.02
@@ -41,24 +43,28 @@ class Lap:
 
 
 def halved(
-    arms: Sequence[ArmT], measure: Callable[[ArmT, float], Samples], seconds: float
+    arms: Sequence[ArmT], measure: Callable[[ArmT, float], Samples], seconds: float, longest: float = math.inf
 ) -> tuple[ArmT | None, dict[ArmT, Lap]]:
     """Measures all arms for ``seconds`` each, then the better half for twice as long, and so on.
 
     Args:
         arms: what may be better; hashable.
         measure: an arm beside what is in use, in turn, for so many seconds at most.
+        longest: seconds after which no further round begins: what ``measure`` can't do without may take longer than it
+            was given.
 
     Returns:
         The best arm if it certainly wins, else None; and the last lap of each arm.
     """
     laps: dict[ArmT, Lap] = {}
     running = list(arms)
+    started = clock()
     for number in range(1, MOST_ROUNDS + 1):
         for arm in running:
             laps[arm] = Lap(samples=measure(arm, seconds), rounds=number)
         running = sorted((arm for arm in running if laps[arm].open), key=lambda arm: -laps[arm].speedup)
-        if not running or (len(running) == 1 and laps[running[0]].wins):
+        decided = not running or (len(running) == 1 and laps[running[0]].wins)
+        if decided or clock() - started > longest:
             break
         running = running[: (len(running) + 1) // 2]
         seconds *= 2.0

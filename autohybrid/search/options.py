@@ -32,7 +32,8 @@ class Options:
         isolation: ``"fork"`` tries in child processes, ``"none"`` in this one, at its risk.
         dry_run: rank only, convert nothing.
         threads: the most math threads that a conversion may use on a CPU, ``"auto"`` for as many as there are cores
-            for this process; None for as many as eager uses. More threads may serve eager, too: the plan says how much.
+            for this process; 1 for as many as eager uses. Never more than the user's own ``OMP_NUM_THREADS``. More
+            threads may serve eager, too: the plan says how much.
         precisions: ``"bfloat16"``, ``"float16"``: what conversions may compute with besides float32. Their answers
             have a wider tolerance, see :data:`autohybrid.runtime.equality.LOWER_PRECISIONS`.
         memory_budget: bytes that all regions together may hold beyond eager; None for no limit.
@@ -58,7 +59,7 @@ class Options:
     max_memory: int | None = None
     isolation: Literal["fork", "none"] = "fork"
     dry_run: bool = False
-    threads: int | Literal["auto"] | None = None
+    threads: int | Literal["auto"] = "auto"
     precisions: tuple[str, ...] = ()
     memory_budget: int | None = None
     convert_budget: float | None = None
@@ -78,7 +79,7 @@ class Options:
         if self.max_memory is not None and self.max_memory < 1:
             raise UsageError(f"max_memory must be a positive number of bytes, got {self.max_memory}.")
 
-        if self.threads is not None and self.threads != "auto" and self.threads < 1:
+        if self.threads != "auto" and self.threads < 1:
             raise UsageError(f"threads must be at least 1, or 'auto', got {self.threads}.")
         if self.memory_budget is not None and self.memory_budget < 0:
             raise UsageError(f"memory_budget is a number of bytes, got {self.memory_budget}.")
@@ -89,9 +90,9 @@ class Options:
             raise UsageError(f"There is no lower precision {unknown[0]!r}.", f"Known: {', '.join(LOWER_PRECISIONS)}.")
 
     @property
-    def most_threads(self) -> int | None:
-        """Math threads that a conversion may use; None for those of eager."""
-        return device.cores_granted() if self.threads == "auto" else self.threads
+    def most_threads(self) -> int:
+        """Math threads that a conversion may use, as far as there are cores and nothing else limits them."""
+        return device.most_math_threads() if self.threads == "auto" else self.threads
 
     def budget_for(self, script_seconds: float) -> float:
         """Seconds for trials and confirmation of a run that took ``script_seconds``."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from autohybrid import plan, stats
+from autohybrid import device, plan, stats
 from autohybrid.isolation import Finished, Isolation, Result
 from autohybrid.observe.profile import RootProfile
 from autohybrid.report.rows import counted
@@ -16,6 +16,7 @@ from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
 from autohybrid.search.contest import Contest, Contested
+from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
@@ -46,7 +47,11 @@ CLOSE_ENOUGH = 0.85
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prover:
-    """What a root's confirmation needs; :meth:`best` does it. What holds is noted in ``proofs`` at once."""
+    """What a root's confirmation needs; :meth:`best` does it. What holds is noted in ``proofs`` at once.
+
+    ``notes`` are what the plan is to say of it; ``eager_threads`` what was measured of eager with more threads than the
+    script gives it, by their number, None where that came to nothing.
+    """
 
     root: RootProfile
     search: Search
@@ -56,6 +61,8 @@ class Prover:
     memory: int
     progress: Progress
     proofs: Proofs = field(default_factory=Proofs)
+    notes: list[str] = field(default_factory=list)
+    eager_threads: dict[int, plan.EagerThreads | None] = field(default_factory=dict)
 
     def confirm_early(self) -> None:
         """Confirms the best set so far where it is strong and new, so that an end at any moment leaves a plan."""
@@ -89,6 +96,8 @@ class Prover:
             self._tell(chosen)
             verdict = self._confirmation(chosen)
             last = verdict.confirmation or last
+            if verdict.holds and self._without_threads_alone(chosen, verdict):
+                continue
             idlers = self.without_idlers(chosen) if verdict.holds else {}
             if idlers:
                 dropped |= idlers
@@ -146,6 +155,48 @@ class Prover:
             if contribution is not None and contribution.low <= 1.0 and contribution.speedup < LEAST_CONTRIBUTION:
                 found |= {each.candidate.name: _contributed(contribution) for each in group}
         return found
+
+    def _without_threads_alone(self, chosen: Sequence[Attempt], verdict: _Verdict) -> bool:
+        """Takes their threads from regions that are no gain over eager with as many; whether there was something to
+        take. What eager has from threads alone is no reason to convert."""
+        alone = self.eager_with_threads_of([region_of(each) for each in chosen])
+        if alone is None or verdict.confirmation is None:
+            return False
+        eager, hybrid = alone.samples.comparison().speedup, verdict.confirmation.comparison().speedup
+        if hybrid / eager >= self.options.min_gain:
+            return False
+        demoted = [each for each in chosen if more_threads(each.options) and self.search.findings.demote(each)]
+        if not demoted:
+            return False
+        self.proofs.withdraw(self.root, chosen)
+        self.notes.append(
+            f"{counted(alone.threads, 'thread')} alone make eager {eager:.2f}x as fast, with "
+            f"{counted(len(chosen), 'region')} it was {hybrid:.2f}x: too little for a conversion. For the threads set "
+            f"{device.MATH_THREADS}={alone.threads} before Python starts, and profile again."
+        )
+        return True
+
+    def eager_with_threads_of(self, regions: Sequence[plan.Region]) -> plan.EagerThreads | None:
+        """What the threads that regions use would do for eager, where they use more than eager does."""
+        threads = max((more_threads(region.options) for region in regions), default=0)
+        if not threads or device.on_gpu():
+            return None
+        if threads not in self.eager_threads:
+            self.eager_threads[threads] = self._measured_eager(threads)
+        return self.eager_threads[threads]
+
+    def _measured_eager(self, threads: int) -> plan.EagerThreads | None:
+        root = self.root
+        work = EagerThreads(
+            root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
+        )
+        self.progress(Step(stage="measuring", what=f"eager with {threads} threads"))
+        result = self.isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=self.memory)
+        if not isinstance(result, Finished):
+            self.notes.append(f"Eager with {threads} threads could not be measured: {shown(result)}.")
+            return None
+        samples = msgspec.convert(result.value, plan.Samples)
+        return plan.EagerThreads(threads=threads, set_by="paddle.base.core.set_num_threads", samples=samples)
 
     def _contribution(self, chosen: Sequence[Attempt], group: Sequence[Attempt]) -> stats.Comparison | None:
         """How much faster the root is with all of ``chosen`` than without ``group``; None when that can't be told."""
@@ -261,6 +312,12 @@ def confirmation_limit(root: RootProfile, regions: Sequence[plan.Region]) -> flo
     conversions = sum(region.conversion_seconds for region in regions)
     calls = (ROUNDS_TO_PROVE + FEWEST_PAIRS + 10) * len(root.kept) * root.seconds / root.calls
     return 3.0 * (conversions + calls + MEASURING_SECONDS) + 10.0
+
+
+def more_threads(options: Mapping[str, Any]) -> int:
+    """How many math threads a region with these options uses, where that is more than eager; else 0."""
+    threads = int(options.get("threads", 0))
+    return threads if threads > device.math_threads() else 0
 
 
 def _in_favour_of(kept: Proven, chosen: Sequence[Attempt]) -> dict[str, str]:

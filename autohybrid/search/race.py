@@ -22,7 +22,7 @@ class Race:
     """What is raced: the trial of the present best, and those of its alternatives.
 
     ``inputs`` and ``training_mode`` are what the present best was converted with; ``seconds`` what a lap of the first
-    round takes at most.
+    round takes at most; when the laps have taken ``longest`` seconds, no further round begins.
     """
 
     best: Trial
@@ -30,6 +30,7 @@ class Race:
     inputs: Any
     training_mode: str
     seconds: float
+    longest: float
 
     def conduct(self) -> Raced:
         """Converts and proves all of them, then has those that are right race. Leaves nothing behind."""
@@ -65,6 +66,7 @@ class Race:
                     wall_clock=wall_clock,
                 ),
                 self.seconds,
+                self.longest,
             )
         runners = [
             Runner(

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import paddle
 
 import autohybrid
@@ -21,7 +20,6 @@ from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.report.rows import counted
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
-from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.kept import Kept, conversions_kept
@@ -30,7 +28,7 @@ from autohybrid.search.progress import Progress, Step
 from autohybrid.search.proofs import Proven
 from autohybrid.search.prove import Prover
 from autohybrid.search.rejections import Rejections
-from autohybrid.search.search import MEASURING_SECONDS, Search
+from autohybrid.search.search import Search
 from autohybrid.search.tuning import Tuning
 
 
@@ -90,6 +88,7 @@ class Session:
             progress=lambda step: self._tell(self._placed(step, search, budget)),
             kept=kept,
         )
+        self._notes += _limits_of_threads(self.options)
         provers = [self._prover(root, search, isolation, budget, memory) for root in self.profile.roots]
         findings = search.rank()
         try:
@@ -97,14 +96,15 @@ class Session:
                 findings = search.run(after_each=lambda: self._confirm_early(provers))
                 search.lighten()
                 self._tuned(search, isolation, budget, memory)
-            models = self._models(search, isolation, memory, provers)
+            models = self._models(search, provers)
             self._notes += search.choice.next_steps()
         except KeyboardInterrupt:
             # What was found until now is still worth a report.
             self.interrupted = True
             findings.complete = False
             self._notes.append(self._said_of_interruption(provers))
-            models = self._models(search, isolation, memory, provers)
+            models = self._models(search, provers)
+        self._notes += [note for prover in provers for note in prover.notes]
         if self.journal.recalled:
             self._notes.append(self.journal.recalled)
         return plan.Plan(
@@ -178,8 +178,8 @@ class Session:
             return "Interrupted: this is the best that had been confirmed until then."
         return "Interrupted before a choice was confirmed: nothing is recommended yet."
 
-    def _models(self, search: Search, isolation: Isolation, memory: int, provers: Sequence[Prover]) -> list[plan.Model]:
-        return [self._model(number, prover, search, isolation, memory) for number, prover in enumerate(provers)]
+    def _models(self, search: Search, provers: Sequence[Prover]) -> list[plan.Model]:
+        return [self._model(number, prover, search) for number, prover in enumerate(provers)]
 
     def _isolation(self) -> Isolation:
         if self.options.dry_run or self.options.isolation == "none":
@@ -210,7 +210,7 @@ class Session:
             isolation=isolation.name,
         )
 
-    def _model(self, number: int, prover: Prover, search: Search, isolation: Isolation, memory: int) -> plan.Model:
+    def _model(self, number: int, prover: Prover, search: Search) -> plan.Model:
         root = prover.root
         lines = structure_lines(root.layer)
         findings = search.findings
@@ -247,27 +247,20 @@ class Session:
             regions=proven.regions,
             rejected=rejected.rows(candidates),
             confirmation=proven.confirmation,
-            eager_threads=self._eager_threads(root, proven.regions, isolation, memory),
+            eager_threads=None if self.interrupted else prover.eager_with_threads_of(proven.regions),
         )
 
-    def _eager_threads(
-        self, root: RootProfile, regions: Sequence[plan.Region], isolation: Isolation, memory: int
-    ) -> plan.EagerThreads | None:
-        """What the threads that regions use would do for eager, where they use more than eager does."""
-        own = device.math_threads()
-        threads = max((int(region.options.get("threads", own)) for region in regions), default=own)
-        if self.interrupted or threads <= own or device.on_gpu():
-            return None
-        work = EagerThreads(
-            root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
-        )
-        self._tell(Step(stage="measuring", what=f"eager with {threads} threads"))
-        result = isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=memory)
-        if not isinstance(result, Finished):
-            self._notes.append(f"Eager with {threads} threads could not be measured: {result}.")
-            return None
-        samples = msgspec.convert(result.value, plan.Samples)
-        return plan.EagerThreads(threads=threads, set_by="paddle.base.core.set_num_threads", samples=samples)
+
+def _limits_of_threads(options: Options) -> list[str]:
+    """That the user's own number keeps conversions from cores that are there, in a sentence, or nothing."""
+    told = device.math_threads_told()
+    most = device.cores_granted() if options.threads == "auto" else min(options.threads, device.cores_granted())
+    if told is None or told >= most or options.dry_run or device.on_gpu():
+        return []
+    return [
+        f"{device.MATH_THREADS}={told} was set, so no more threads than that were tried; this process may use "
+        f"{counted(device.cores_granted(), 'core')}."
+    ]
 
 
 def _trivial_conversion() -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from autohybrid import engines
+from autohybrid.device import seconds_of_spinning
 from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
@@ -20,6 +21,7 @@ from autohybrid.search.journal import Journal, key_of
 from autohybrid.search.outcomes import Converted, Raced, Runner
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
+from autohybrid.search.sampling import FEWEST_PAIRS, have_threads
 from autohybrid.search.search import Search
 from autohybrid.stats import median
 
@@ -38,7 +40,7 @@ CLOSE = 1.15
 NEARLY_ALL = 0.95
 """Share of the time in a candidate for which options may be tried that take the cores from everything else."""
 
-SHARE_OF_BUDGET = 0.5
+SHARE_OF_BUDGET = 0.7
 """Of the budget that is left and isn't kept for the confirmation, what races and their winners' trials may take."""
 
 FIRST_LAP_SECONDS = 0.4
@@ -180,7 +182,14 @@ class Tuning:
             best.outcome.conversion_seconds
         )
         answers = (len(choices) + 1 + (1 if new else 0)) * 8.0 * median(best.outcome.samples.eager)
-        return conversions + answers + len(choices) * FIRST_LAP_SECONDS * LAPS_PER_RUNNER + 1.0
+        return conversions + answers + len(choices) * self._lap_seconds(choices) + 1.0
+
+    def _lap_seconds(self, choices: Sequence[Choice]) -> float:
+        """What a runner's laps take on average."""
+        if not have_threads([options for _, options in choices]):
+            return FIRST_LAP_SECONDS * LAPS_PER_RUNNER
+        # Each sample waits until no thread is spinning any more.
+        return max(FIRST_LAP_SECONDS * LAPS_PER_RUNNER, 2.0 * FEWEST_PAIRS * seconds_of_spinning())
 
     def _race(self, best: Attempt, choices: Sequence[Choice]) -> Choice | None:
         """The choice that is to take the place of ``best``, or None. What was seen of the others is remembered."""
@@ -231,6 +240,7 @@ class Tuning:
             inputs=best.outcome.inputs,
             training_mode=best.outcome.training_mode,
             seconds=FIRST_LAP_SECONDS,
+            longest=2.0 * self._lap_seconds(choices) * len(choices),
         )
         self.races += 1
         self.journal.begin(key)
