@@ -239,7 +239,8 @@ def _openmp() -> ctypes.CDLL | None:
 
 
 def keeping_math_threads(work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
-    """``work(argument)``, a run of a predictor: Paddle leaves the calling thread with one math thread, whatever it had.
+    """``work(argument)``, making or running a predictor: Paddle leaves the calling thread with math threads that it
+    didn't have, as many as the predictor's where one is made, one behind each run.
 
     A function rather than a context, which would cost a call of a tiny region more than this does.
     """

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autohybrid.plan import Samples
+from autohybrid.search import halving
 from autohybrid.search.halving import halved
 
 
@@ -54,6 +55,13 @@ def test_equals_win_hardly_ever() -> None:
         stadium._generator = np.random.default_rng(seed)
         won += halved(list("abcd"), stadium.measure, 1.0)[0] is not None
     assert won <= 3
+
+
+def test_a_race_whose_laps_take_longer_than_they_were_given_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(0, 1000, 10))
+    monkeypatch.setattr(halving, "clock", lambda: float(next(seconds)))
+    _, laps = halved(["a"], Stadium({"a": 1.02}, noise=0.3).measure, 1.0, longest=15.0)
+    assert laps["a"].rounds == 2
 
 
 def test_a_close_winner_gets_time_enough() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import paddle
 import plans
 import pytest
@@ -22,11 +24,12 @@ import autohybrid
 from autohybrid import device, engines, plan
 from autohybrid.cli import whole
 from autohybrid.cli.job import Job
+from autohybrid.report import rendering
 from autohybrid.runtime import threads
 from autohybrid.runtime.applier import Applier
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.runtime.signature import recorded
-from autohybrid.search import sampling
+from autohybrid.search import sampling, session
 from autohybrid.search.options import Options
 from autohybrid.structure import flatten
 
@@ -163,6 +166,126 @@ def test_both_sides_of_a_whole_script_have_the_same_threads(tmp_path: Path) -> N
     assert [runs._run(applied=applied)[0] for applied in (False, True)] == [7, 7]
 
 
+TOLD = """
+import contextlib, os, sys
+from autohybrid import device
+from autohybrid.cli import worker
+{before}
+{paddle}
+print(device.math_threads_told(), device.most_math_threads())
+"""
+SET = "os.environ['OMP_NUM_THREADS'] = '1'"
+ARRIVED = "with worker._arrival_of_paddle(contextlib.nullcontext):\n    {}\n    import paddle"
+
+
+@pytest.mark.parametrize(
+    ("own", "before", "paddle", "told"),
+    [
+        (None, "", "import paddle", None),
+        (None, "", ARRIVED.format("pass"), None),
+        ("1", "", "import paddle", 1),
+        ("7", "", "import paddle", 7),
+        ("1,2", "", "import paddle", 1),
+        (None, SET, "", 1),
+        (None, "", ARRIVED.format(SET), 1),
+    ],
+)
+def test_paddles_own_number_is_not_taken_for_the_users(
+    own: str | None, before: str, paddle: str, told: int | None
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TOLD.format(before=before, paddle=paddle)],
+        env={**environment, **({"OMP_NUM_THREADS": own} if own else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cores = device.cores_granted()
+    assert done.stdout.split() == [str(told), str(min(told or cores, cores))]
+
+
+def test_the_users_own_number_limits_a_search_and_that_is_noted(
+    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(4)
+    monkeypatch.setattr(device, "math_threads_told", lambda: 2)
+    assert [Options(threads=asked).most_threads for asked in ("auto", 3)] == [2, 3]
+    assert engines.this_machine(threads=3).threads == 2
+    (note,) = session._limits_of_threads(Options())
+    assert note.startswith("OMP_NUM_THREADS=2 was set, so no more threads than that were tried")
+    assert session._limits_of_threads(Options(threads=2)) == []
+    monkeypatch.setattr(device, "math_threads_told", lambda: None)
+    assert session._limits_of_threads(Options()) == []
+    assert engines.this_machine(threads=3).threads == 3
+
+
+# A plan whose regions have more threads than eager, from the file to the engine.
+
+
+def _threaded(engine: str, path: str = "") -> plan.Plan:
+    made = _plan(options={"threads": 2}, path=path)
+    (entry,) = made.models
+    regions = [msgspec.structs.replace(region, engine=engine) for region in entry.regions]
+    alone = plan.EagerThreads(threads=2, set_by="a_function", samples=plan.Samples(eager=[1.5] * 12, hybrid=[1.0] * 12))
+    return plans.whole(
+        [msgspec.structs.replace(entry, regions=regions, eager_threads=alone)],
+        environment=made.environment,
+        script=plan.Script(command=["script.py"], seconds=1.0, exit_code=0),
+    )
+
+
+@needs_two_cores
+@pytest.mark.parametrize("engine", ["predictor", "onnxruntime", "openvino"])
+def test_the_threads_of_a_plan_reach_its_engine(
+    engine: str, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engines.by_name(engine).unavailable():
+        pytest.skip(str(engines.by_name(engine).unavailable()))
+    asked: list[int | None] = []
+    granted = device.granted_threads
+
+    def noted(count: int | None) -> int:
+        asked.append(count)
+        return granted(count)
+
+    monkeypatch.setattr(device, "granted_threads", noted)
+    plan.save(_threaded(engine), tmp_path / "plan.json")
+    with warnings.catch_warnings(), paddle.no_grad():
+        warnings.simplefilter("error", RuntimeWarning)
+        autohybrid.apply(model, plan=tmp_path / "plan.json")
+        for _ in range(4):
+            model(X)
+    (region,) = autohybrid.status(model).regions
+    assert region.hybrid_calls
+    assert asked
+    assert set(asked) == {2}
+
+
+def test_every_report_of_such_a_plan_has_eager_with_as_many_threads_and_the_way_without(tmp_path: Path) -> None:
+    plan.save(_threaded("predictor"), tmp_path / "plan.json")
+    made = plan.load(tmp_path / "plan.json")
+    assert made == _threaded("predictor")
+    for shape in ("table", "markdown", "html"):
+        text = " ".join(html.unescape(rendering.render(made, shape)).split())
+        assert "eager, 2 threads" in text
+        assert "threads=2" in text
+        assert "autohybrid profile --threads 1 --force -o plan.json script.py" in text
+
+
+@needs_two_cores
+@pytest.mark.parametrize(("own", "said"), [(None, False), ("1", True)])
+def test_run_gives_regions_their_threads_unless_the_user_has_set_fewer(
+    own: str | None, said: bool, tmp_path: Path
+) -> None:
+    plan.save(_threaded("predictor", path="0"), tmp_path / "plan.json")
+    done = _run(["run", "--plan", "plan.json"], tmp_path, own=own)
+    assert done.stdout.split() == ["1", "1", "1"], "eager keeps what it had when the plan was measured"
+    assert "hybrid" in done.stderr
+    told = "were measured with 2 math threads; they get 1, which OMP_NUM_THREADS was set to."
+    assert (told in " ".join(done.stderr.split())) == said
+
+
 # Too late.
 
 
@@ -239,6 +362,16 @@ def test_a_late_number_is_the_calling_threads_own() -> None:
     finally:
         device.set_math_threads(device.math_threads())
     assert seen == [device.math_threads()]
+
+
+@needs_two_cores
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "incubate"])
+def test_the_threads_of_a_region_are_not_left_to_eager(engine: str) -> None:
+    before = device.math_threads_now()
+    with region_of(paddle.nn.Linear(4, 4), engine, options={"threads": 2}) as region:
+        for _ in range(3):
+            region(X)
+            assert device.math_threads_now() == before
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -12,11 +12,12 @@ import pytest
 from fakes import Honest
 from paddle import nn
 
-from autohybrid import engines, plan
+from autohybrid import device, engines, plan
 from autohybrid.isolation import Died, Finished, Result
 from autohybrid.observe.profile import LayerTime, Profile, RootProfile
 from autohybrid.search.confirm import Confirmation, Confirmed
 from autohybrid.search.contest import Contest, Contested
+from autohybrid.search.eager_threads import EagerThreads
 from autohybrid.search.findings import Budget
 from autohybrid.search.journal import Journal
 from autohybrid.search.options import Options
@@ -42,14 +43,16 @@ class Tree(nn.Layer):  # type: ignore[misc]
 class World:
     """A root call takes a second; each region takes off what ``worth`` says, and ``wrong`` ones spoil the answer.
 
-    ``claims`` are the gains that trials report.
+    ``claims`` are the gains that trials report, ``threads_alone`` is what more threads give eager.
     """
 
     claims: dict[str, float]
     worth: dict[str, float]
     wrong: frozenset[str] = frozenset()
     guarded: frozenset[str] = frozenset()
+    threads_alone: float = 1.0
     name: str = "world"
+    eager_measured: int = 0
     confirmed: list[list[str]] = field(default_factory=list)
     contests: list[tuple[list[str], list[str]]] = field(default_factory=list)
 
@@ -62,6 +65,9 @@ class World:
             self.contests.append((one, other))
             samples = _samples(self._seconds(other), self._seconds(one))
             return _finished(Contested(samples=samples, idle=[]))
+        if isinstance(subject, EagerThreads):
+            self.eager_measured += 1
+            return _finished(_samples(self.threads_alone, 1.0))
         if not isinstance(subject, Confirmation):
             return Finished(value=None)  # the inputs of a candidate whose trial died
         paths = [region.path for region in subject.regions]
@@ -188,6 +194,38 @@ def test_a_guarded_conversion_stays_only_where_it_is_certainly_faster(
     found = _proven(world, monkeypatch)
     assert _paths(found) == chosen
     assert world.contests[0] == (["a", "b"], [""])
+
+
+# More threads, which eager could have too.
+
+
+@pytest.mark.parametrize(
+    ("alone", "options", "told"),
+    [
+        (2.0, {"threads": 2}, []),
+        (
+            3.9,
+            {},
+            ["2 threads alone make eager 3.90x as fast, with 1 region it was 4.00x: too little for a conversion."],
+        ),
+    ],
+)
+def test_a_gain_of_threads_alone_is_no_reason_to_convert(
+    alone: float, options: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "math_threads", lambda: 1)
+    world = World(claims={"a": 20.0}, worth={"a": 0.75}, threads_alone=alone)
+    prover = _prover(world, monkeypatch)
+    prover.search.run()
+    (best,) = prover.search.chosen(prover.root)
+    assert prover.search.promote(best, Honest(), {"threads": 2}) is not None
+    found = prover.best()
+    assert [region.options for region in found.regions] == [options]
+    assert found.confirmation is not None
+    assert [note.partition(" For the")[0] for note in prover.notes] == told
+    measured = prover.eager_with_threads_of(found.regions)
+    assert (measured is not None) == bool(options)
+    assert world.eager_measured == 1, "once for each number"
 
 
 # Early, so that an end at any moment leaves a plan.

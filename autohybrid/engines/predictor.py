@@ -276,7 +276,8 @@ class PredictorExecutable:
         with warnings_held_back(), warnings.catch_warnings():
             if not noise_is_wanted():
                 warnings.simplefilter("ignore")
-            predictor = inference.create_predictor(config)
+            # Making one, too, gives the calling thread the threads that it is to have.
+            predictor = device.keeping_math_threads(inference.create_predictor, config)
         return _Predictor(predictor, self._inputs)
 
 
