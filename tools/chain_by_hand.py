@@ -79,7 +79,7 @@ def measured(module: Any, width: int, rounds: int) -> None:
         model.eval()
     call = inputs()
     with paddle.no_grad():
-        plan = autohybrid.profile(planned, *call, options=autohybrid.Options(budget=120.0, fresh=True))
+        plan = autohybrid.profile(planned, *call, options=autohybrid.Options(budget=120.0, threads=1, fresh=True))
         autohybrid.apply(planned, plan)
         expected = eager(*call)
         for name, model in (("by hand", hand), ("autohybrid", planned)):

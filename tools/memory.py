@@ -115,7 +115,19 @@ def planned(model: str, kind: str, directory: Path) -> int | None:
         return None
     script, plan = directory / "script.py", directory / "plan.json"
     script.write_text(_SCRIPT.format(expression=MODELS[model]))
-    command = [sys.executable, "-m", "autohybrid", "profile", "--engine", engine, "--budget", str(BUDGET), "--fresh"]
+    command = [
+        sys.executable,
+        "-m",
+        "autohybrid",
+        "profile",
+        "--engine",
+        engine,
+        "--threads",
+        "1",
+        "--budget",
+        str(BUDGET),
+        "--fresh",
+    ]
     ended = subprocess.run([*command, "-o", str(plan), str(script)], capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise SystemExit(f"no plan for {model} with {engine}:\n{ended.stderr[-2000:]}")

@@ -455,6 +455,8 @@ def profiled(name: str, place_of_plan: Path) -> float:
             str(place_of_plan),
             "--force",
             "--fresh",
+            "--threads",
+            "1",
             str(script),
             name,
         ],

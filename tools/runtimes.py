@@ -86,7 +86,10 @@ class Worker:
         self.quickest = float("inf")
         said = json.dumps({"setting": asdict(setting), "engines": engines, "width": width})
         # No store: what is kept with one setting must not be found by another.
-        environment = {**os.environ, "AUTOHYBRID_CACHE": "off", "OMP_NUM_THREADS": str(setting.eager)}
+        environment = {**os.environ, "AUTOHYBRID_CACHE": "off"}
+        environment.pop("OMP_NUM_THREADS", None)  # Paddle's own 1: a number of the user's would limit the regions too
+        if setting.eager > 1:
+            environment["OMP_NUM_THREADS"] = str(setting.eager)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--worker", said],

@@ -69,7 +69,18 @@ def made_plan(expression: str, engine: str, directory: Path) -> Path | None:
     engine, _, program = engine.partition(":")
     script, plan = directory / "script.py", directory / "plan.json"
     script.write_text(_BUILT.format(expression=expression) + _CALLED)
-    command = [sys.executable, "-m", "autohybrid", "profile", "--engine", engine, "--budget", str(BUDGET)]
+    command = [
+        sys.executable,
+        "-m",
+        "autohybrid",
+        "profile",
+        "--engine",
+        engine,
+        "--threads",
+        "1",
+        "--budget",
+        str(BUDGET),
+    ]
     ended = subprocess.run([*command, "-o", str(plan), str(script)], capture_output=True, text=True, check=False)
     if ended.returncode != 0 or not plan.exists():
         raise SystemExit(f"no plan for {expression} with {engine}:\n{ended.stderr[-2000:]}")
