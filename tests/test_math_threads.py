@@ -223,6 +223,9 @@ def test_the_users_own_number_limits_a_search_and_that_is_noted(
 # A plan whose regions have more threads than eager, from the file to the engine.
 
 
+FEWER = "were measured with 2 math threads; they get 1, which OMP_NUM_THREADS was set to."
+
+
 def _threaded(engine: str, path: str = "") -> plan.Plan:
     made = _plan(options={"threads": 2}, path=path)
     (entry,) = made.models
@@ -282,8 +285,16 @@ def test_run_gives_regions_their_threads_unless_the_user_has_set_fewer(
     done = _run(["run", "--plan", "plan.json"], tmp_path, own=own)
     assert done.stdout.split() == ["1", "1", "1"], "eager keeps what it had when the plan was measured"
     assert "hybrid" in done.stderr
-    told = "were measured with 2 math threads; they get 1, which OMP_NUM_THREADS was set to."
-    assert (told in " ".join(done.stderr.split())) == said
+    assert (FEWER in " ".join(done.stderr.split())) == said
+
+
+@pytest.mark.slow
+@needs_two_cores
+def test_what_is_measured_again_with_fewer_threads_says_so(tmp_path: Path) -> None:
+    plan.save(_threaded("predictor"), tmp_path / "plan.json")
+    done = _run(["bench", "--budget", "1", "--plan", "plan.json"], tmp_path, own="1")
+    assert done.returncode == 0, done.stderr
+    assert FEWER in " ".join(done.stdout.split())
 
 
 # Too late.

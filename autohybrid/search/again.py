@@ -15,7 +15,7 @@ from autohybrid.observe.profile import Profile, RootProfile
 from autohybrid.plan import Confirmation as Proof
 from autohybrid.plan import Environment, Model, Plan, Samples
 from autohybrid.plan.measurement import Measurement, ModelMeasured
-from autohybrid.runtime import attach
+from autohybrid.runtime import attach, threads
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import fingerprint, first_difference, source_hash, structure_lines
 from autohybrid.search.confirm import Confirmation, Confirmed
@@ -50,6 +50,9 @@ class Again:
         obstacle = "a GPU is in use" if device.on_gpu() else isolated.obstacle()
         isolation: Isolation = InProcess() if obstacle else Forked()
         notes = [*self.profile.notes, *differences(self.plan.environment, here)]
+        fewer = threads.fewer_threads(self.plan)
+        if fewer:
+            notes.append(fewer)
         if obstacle:
             notes.append(f"Measured in the script's own process, not in fresh ones: {obstacle}.")
         return Measurement(

@@ -11,6 +11,12 @@ from autohybrid.plan import Samples
 from autohybrid.search.confirm import FEWEST_PAIRS, root_call
 from autohybrid.search.sampling import interleaved
 
+MOST_PAIRS = 2 * FEWEST_PAIRS
+"""There is no verdict to come to: the gain of the regions is set beside it."""
+
+CALLS = 5 * MOST_PAIRS
+"""Root calls that it takes at most: in each pair two, each with one before it that isn't counted; and some to spare."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EagerThreads:
@@ -40,6 +46,7 @@ class EagerThreads:
                 min_gain=self.min_gain,
                 seconds=self.measuring_seconds,
                 fewest=FEWEST_PAIRS,
+                most=MOST_PAIRS,
             )
         finally:
             device.set_math_threads(device.math_threads())

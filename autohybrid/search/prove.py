@@ -16,7 +16,7 @@ from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
 from autohybrid.search.contest import Contest, Contested
-from autohybrid.search.eager_threads import EagerThreads
+from autohybrid.search.eager_threads import CALLS, EagerThreads
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted
@@ -191,7 +191,7 @@ class Prover:
             root=root, threads=threads, min_gain=self.options.min_gain, measuring_seconds=MEASURING_SECONDS
         )
         self.progress(Step(stage="measuring", what=f"eager with {threads} threads"))
-        result = self.isolation.run(work.conduct, seconds=30.0 + 40.0 * root.seconds / root.calls, memory=self.memory)
+        result = self.isolation.run(work.conduct, seconds=30.0 + CALLS * root.seconds / root.calls, memory=self.memory)
         if not isinstance(result, Finished):
             self.notes.append(f"Eager with {threads} threads could not be measured: {shown(result)}.")
             return None
