@@ -95,9 +95,9 @@ class Prover:
             regions = [region_of(attempt) for attempt in chosen]
             self._tell(chosen)
             verdict = self._confirmation(chosen)
-            last = verdict.confirmation or last
             if verdict.holds and self._without_threads_alone(chosen, verdict):
                 continue
+            last = verdict.confirmation or last
             idlers = self.without_idlers(chosen) if verdict.holds else {}
             if idlers:
                 dropped |= idlers
