@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import paddle
+import plans
 import pytest
 from fakes import Honest
 from test_search import FAILED, Bench, MakeBench, _costing, bench
 
 from autohybrid import device, engines
 from autohybrid.engines import Alternative, Dimension, Engine, Machine
+from autohybrid.report import table
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import Recipe
+from autohybrid.search.rejections import Rejections
 
 __all__ = ["bench"]
 
@@ -44,6 +48,29 @@ def _whole(light: float = 2.0) -> dict[str, list[Any]]:
 def test_with_little_memory_the_plan_takes_the_option_with_fewer_copies(bench: MakeBench) -> None:
     made = _searched(bench(_whole(), engine=Lean(), memory_budget=500))
     assert _chosen(made) == {"": LIGHT}
+
+
+def test_the_report_says_that_memory_kept_the_faster_one_out(bench: MakeBench) -> None:
+    made = _searched(bench(_whole(), engine=Lean(), memory_budget=500))
+    rejected = Rejections(
+        findings=made.search.findings,
+        ends_of_chains={},
+        regions=made.search.chosen(made.root),
+        dropped={},
+        options=made.options,
+        root=made.root,
+        script=None,
+        reproductions={},
+        reproduces=False,
+    ).rows(made.search.findings.candidates)
+    (heavier,) = [row for row in rejected if row.path == "" and row.reason == "not_chosen"]
+    assert heavier.detail.startswith("3.00x")
+    assert heavier.detail.endswith("MiB, too much for the memory budget")
+    chosen = plans.region("", {"tuple": []}, options=LIGHT)
+    text = table.render(plans.whole([plans.model([chosen], rejected=[heavier])]))
+    assert "without light=True: 3.00x" in text
+    lost = msgspec.structs.replace(heavier, detail="1.50x")
+    assert "without light" not in table.render(plans.whole([plans.model([chosen], rejected=[lost])]))
 
 
 @pytest.mark.parametrize("limits", [{}, {"memory_budget": 1000}, {"convert_budget": 100.0}])

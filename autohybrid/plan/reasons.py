@@ -64,6 +64,10 @@ HINTS = MappingProxyType(
 )
 
 
+HOLDS_MORE = ", too much for the memory budget"
+"""In the detail of an attempt that would have been chosen, had memory not been limited."""
+
+
 def hint(reason: str) -> str:
     """What a user can do about it."""
     return HINTS[reason]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autohybrid.plan import Confirmation, Model, Place, Plan, RankedLayer, Region, Rejected
-from autohybrid.plan.reasons import NOTHING_TO_DO
+from autohybrid.plan.reasons import HOLDS_MORE, NOTHING_TO_DO
 from autohybrid.stats import Comparison, Verdict, median
 
 UNINTERESTING = ("covered", "too_small", "excluded", "dry_run", "not_tried")
@@ -366,9 +366,12 @@ def _passed_over(row: Rejected) -> AttemptRow:
 
 
 def reasons_without(model: Model, options: dict[str, object]) -> list[str]:
-    """Why the regions with these options don't have the engine's defaults: the codes of the attempts that failed."""
+    """Why the regions with these options don't have the engine's defaults: the codes of the attempts that failed, or
+    what kept one out that answers rightly and is faster."""
     names = {region.name for region in model.regions if region.options == options}
-    return sorted({row.reason for row in model.rejected if row.name in names})
+    rejected = [row for row in model.rejected if row.name in names]
+    heavier = [row.detail for row in rejected if HOLDS_MORE in row.detail]
+    return sorted({row.reason for row in rejected if row.reason != "not_chosen"}) + heavier[:1]
 
 
 def pays_after(model: Model) -> int | None:

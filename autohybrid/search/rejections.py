@@ -10,7 +10,7 @@ import msgspec
 
 from autohybrid import plan
 from autohybrid.observe.profile import RootProfile
-from autohybrid.plan.reasons import hint
+from autohybrid.plan.reasons import HOLDS_MORE, hint
 from autohybrid.runtime.chain_finder import Obstacle
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Findings
@@ -93,11 +93,22 @@ class Rejections:
         chosen = next(attempt for attempt in self.regions if attempt.candidate is candidate)
         for attempt in made:
             if attempt is not chosen and isinstance(attempt.outcome, Converted):
-                yield self._row(candidate, "not_chosen", _shown(attempt), attempt=attempt)
+                detail = _shown(attempt) + self._too_heavy(attempt, chosen)
+                yield self._row(candidate, "not_chosen", detail, attempt=attempt)
         for runner in self.findings.raced.get(id(candidate), ()):
             lost = runner.problem or (f"raced: {_race(runner.samples)}" if runner.samples else "")
             if lost:
                 yield self._row(candidate, "not_chosen", lost, engine=runner.engine, options=runner.options)
+
+    def _too_heavy(self, attempt: Attempt, chosen: Attempt) -> str:
+        """What is to be said of a faster attempt that holds more than the chosen one, where memory is limited."""
+        one, other = attempt.outcome, chosen.outcome
+        assert isinstance(one, Converted), "only what converts was measured"
+        assert isinstance(other, Converted), "only what converts is chosen"
+        heavier = one.extra_memory > other.extra_memory and attempt.speedup > chosen.speedup
+        if self.options.memory_budget is None or not heavier:
+            return ""
+        return f", with {one.extra_memory / 2**20:.0f} MiB{HOLDS_MORE}"
 
     def _between(self, parent: Candidate, candidates: Sequence[Candidate]) -> Iterator[plan.Rejected]:
         """What keeps the sub-Layers that a candidate calls from being one region."""
