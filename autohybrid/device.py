@@ -223,6 +223,26 @@ def seconds_of_spinning() -> float:
     return int(told) * 1e-3 if told.isdigit() else 0.2
 
 
+def let_threads_rest() -> None:
+    """Returns when no thread of this process works or waits busily any more, or after ``seconds_of_spinning``.
+
+    On a CPU that others use as well, a thread that waits busily and has lost its core for a while is taken to rest.
+    """
+    ends = clock() + seconds_of_spinning()
+    while clock() < ends:
+        before = time.process_time()
+        time.sleep(min(LOOK, max(0.0, ends - clock())))
+        if time.process_time() - before < BUSY * LOOK:
+            return
+
+
+LOOK = 0.01
+"""Seconds after which it is looked at again whether other threads are at work: some turns of the kernel's scheduler."""
+
+BUSY = 0.2
+"""The share of a core from which they are."""
+
+
 def math_threads_now() -> int:
     """The number of threads that eager operators of this very thread use on a CPU, also when it was told so late."""
     openmp = _openmp()

@@ -450,18 +450,34 @@ def test_waiting_for_ones_own_threads_is_no_time_of_others(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("threads", "wall_clock", "rests"), [(1, False, []), (2, False, [0.2]), (1, True, [0.2]), (2, True, [0.2])]
+    ("threads", "wall_clock", "rests"), [(1, False, []), (2, False, ["rest"]), (1, True, ["rest"]), (2, True, ["rest"])]
 )
 def test_what_others_left_spinning_is_let_go_to_sleep(
-    threads: int, wall_clock: bool, rests: list[float], monkeypatch: pytest.MonkeyPatch
+    threads: int, wall_clock: bool, rests: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[Any] = []
-    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    done: list[str] = []
     monkeypatch.setattr(sampling, "math_threads", lambda: threads)
-    monkeypatch.setattr("autohybrid.search.sampling.time.sleep", done.append)
+    monkeypatch.setattr(sampling, "let_threads_rest", lambda: done.append("rest"))
     sampling.duration(lambda: done.append("call"), 2, wall_clock=wall_clock)
     uncounted = ["call"] if rests else []
     assert done == [*rests, *uncounted, "call", "call"]
+
+
+@pytest.mark.parametrize(("busy", "looks"), [(0, 1), (3, 4), (1000, 20)])
+def test_nobody_waits_for_threads_that_rest(busy: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    now, worked, slept = 0.0, 0.0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now, worked, slept
+        now, slept = now + device.LOOK, slept + 1
+        worked += 0.9 * device.LOOK if slept <= busy else 0.0
+
+    monkeypatch.setattr(device, "clock", lambda: now)
+    monkeypatch.setattr("autohybrid.device.time.sleep", sleep)
+    monkeypatch.setattr("autohybrid.device.time.process_time", lambda: worked)
+    device.let_threads_rest()
+    assert abs(slept - looks) <= (looks > 10)
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("", 0.2), ("0", 0.0), ("50ms", 0.05), ("infinite", 0.2)])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from autohybrid.device import clock, math_threads, seconds_kept_waiting, seconds_of_spinning, synchronize
+from autohybrid.device import clock, let_threads_rest, math_threads, seconds_kept_waiting, synchronize
 from autohybrid.plan import Samples
 
 FEWEST_PAIRS = 10
@@ -118,7 +117,7 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
     threads otherwise, which it doesn't when it is called again and again.
     """
     if wall_clock or math_threads() > 1:
-        time.sleep(seconds_of_spinning())
+        let_threads_rest()
         action()
     before = seconds_kept_waiting()
     synchronize()

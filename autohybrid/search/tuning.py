@@ -182,14 +182,14 @@ class Tuning:
             best.outcome.conversion_seconds
         )
         answers = (len(choices) + 1 + (1 if new else 0)) * 8.0 * median(best.outcome.samples.eager)
-        return conversions + answers + len(choices) * self._lap_seconds(choices) + 1.0
+        return conversions + answers + sum(map(self._lap_seconds, choices)) + 1.0
 
-    def _lap_seconds(self, choices: Sequence[Choice]) -> float:
+    def _lap_seconds(self, choice: Choice) -> float:
         """What a runner's laps take on average."""
-        if not have_threads([options for _, options in choices]):
+        if not have_threads([choice[1]]):
             return FIRST_LAP_SECONDS * LAPS_PER_RUNNER
-        # Each sample waits until no thread is spinning any more.
-        return max(FIRST_LAP_SECONDS * LAPS_PER_RUNNER, 2.0 * FEWEST_PAIRS * seconds_of_spinning())
+        # A sample waits until the threads of the one before it have stopped spinning.
+        return max(FIRST_LAP_SECONDS * LAPS_PER_RUNNER, FEWEST_PAIRS * seconds_of_spinning())
 
     def _race(self, best: Attempt, choices: Sequence[Choice]) -> Choice | None:
         """The choice that is to take the place of ``best``, or None. What was seen of the others is remembered."""
@@ -240,7 +240,7 @@ class Tuning:
             inputs=best.outcome.inputs,
             training_mode=best.outcome.training_mode,
             seconds=FIRST_LAP_SECONDS,
-            longest=2.0 * self._lap_seconds(choices) * len(choices),
+            longest=2.0 * sum(map(self._lap_seconds, choices)),
         )
         self.races += 1
         self.journal.begin(key)
