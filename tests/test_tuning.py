@@ -289,6 +289,25 @@ def test_the_budget_comes_first(bench: MakeBench) -> None:
     assert not made.search.findings.complete
 
 
+class Promising(Offering):
+    """Hopes for more from the last of its choices."""
+
+    dimensions = (
+        *Offering.dimensions,
+        Dimension(name="shape", alternatives=lambda machine: [Alternative(options={"shape": "round"}, hope=2.0)]),
+    )
+
+
+def test_with_little_time_those_race_of_which_most_is_hoped(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench({"": [_converted(3.0)]}, engine=Promising(), budget=100.0)
+    made.search.run()
+    monkeypatch.setattr(Tuning, "_seconds_needed", lambda self, best, choices: 40.0 * len(choices))
+    tuning, track = _tuning(made, {})
+    tuning.run()
+    assert track.races[0] == [{"shape": "round"}]
+    assert not made.search.findings.complete
+
+
 def test_a_race_is_remembered_in_the_journal(bench: MakeBench, tmp_path: Path) -> None:
     for expected in (1, 0):
         made = bench({"": [_converted(3.0)]}, engine=Offering(), journal=Journal(tmp_path / "journal"))

@@ -136,11 +136,12 @@ class Tuning:
 
     def _tune(self, best: Attempt, until: float) -> None:
         for _ in range(MOST_RACES):
-            choices = [choice for choice, _ in self._alternatives(best)]
-            if not choices:
-                return
-            if self.budget.spent + self._seconds_needed(best, choices) > until:
+            choices = [choice for choice, _ in sorted(self._alternatives(best), key=lambda each: -each[1])]
+            while choices and self.budget.spent + self._seconds_needed(best, choices) > until:
+                # With little time those race of which most is hoped.
+                choices.pop()
                 self.search.findings.complete = False
+            if not choices:
                 return
             winner = self._race(best, choices)
             if winner is None:
