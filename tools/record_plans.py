@@ -31,6 +31,7 @@ COMMANDS = {
     "greedy_decode": ["--budget", "60", "profiles/greedy_decode/infer.py"],
     "small": ["profiles/small/infer.py"],
     "tagger": ["tests/scripts/tagger.py"],
+    "wide": ["--engine", "predictor", "tests/scripts/wide.py"],
 }
 """What is given to ``autohybrid profile``; the script comes last."""
 
