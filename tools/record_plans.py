@@ -46,7 +46,7 @@ def main() -> int:
         place = words.index("--from")
         given = Path(words[place + 1])
         del words[place : place + 2]
-    for name in words or COMMANDS:
+    for name in words or [each for each in COMMANDS if given is None or (given / f"{each}.json").exists()]:
         made = plan.load(given / f"{name}.json") if given else _profiled(*COMMANDS[name])
         record(name, made)
     return 0
