@@ -256,7 +256,7 @@ def test_a_child_can_drop_what_it_inherits_and_end(engine: str, when: str) -> No
     assert ended.stdout == "7\n", ended.stderr
 
 
-@pytest.mark.skipif(device.usable_cores() < 2, reason="needs two cores")
+@pytest.mark.skipif(device.most_math_threads() < 2, reason="needs two cores")
 def test_as_many_threads_work_as_it_was_told(engine: str) -> None:
     # Not how long it takes, which depends on the neighbours, but whether a second thread of the process works at all.
     if engine == "incubate":

@@ -34,7 +34,7 @@ from autohybrid.search.options import Options
 from autohybrid.structure import flatten
 
 X = paddle.ones([2, 4])
-needs_two_cores = pytest.mark.skipif(device.cores_granted() < 2, reason="needs two cores")
+needs_two_cores = pytest.mark.skipif(device.most_math_threads() < 2, reason="needs two cores")
 
 
 @pytest.fixture(autouse=True)
