@@ -293,7 +293,7 @@ class Promising(Offering):
     """Hopes for more from the last of its choices."""
 
     dimensions = (
-        *Offering.dimensions,
+        Offering.dimensions[0],
         Dimension(name="shape", alternatives=lambda machine: [Alternative(options={"shape": "round"}, hope=2.0)]),
     )
 
