@@ -50,6 +50,7 @@ def test_a_trial_converts_and_a_confirmation_opens_it(conversions: list[Any]) ->
     with conversions_kept() as kept:
         assert kept.written is not None
         place = kept.written.root
+        outcomes = []
         for expected in (1, 2):
             outcome = Trial(
                 candidate=candidate,
@@ -61,9 +62,15 @@ def test_a_trial_converts_and_a_confirmation_opens_it(conversions: list[Any]) ->
                 store=kept.written,
             ).conduct()
             assert isinstance(outcome, Converted)
+            outcomes.append(outcome)
             assert len(conversions) == expected, "each trial converts: how long that takes is one of its results"
         chosen = Attempt(
-            candidate=candidate, engine="predictor", options={}, outcome=outcome, measured_on="", inputs=outcome.inputs
+            candidate=candidate,
+            engine="predictor",
+            options={},
+            outcome=outcomes[0],
+            measured_on="",
+            inputs=outcomes[0].inputs,
         )
         confirmed = Confirmation(
             root=root,
