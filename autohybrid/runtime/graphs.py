@@ -66,6 +66,11 @@ class SharedGraphs:
         self.reused = found is not None
         return found
 
+    def held(self, state: Sequence[str]) -> str:
+        """The digest of the graph's key where this process holds the graph; empty where it must be read or traced."""
+        key = self._key(state)
+        return key.digest if key is not None and key.digest in _held and key.digest not in _rejected else ""
+
     def keep(self, state: Sequence[str], graph: Graph) -> None:
         key = self._key(state)
         if key is None or key.digest in _rejected:
