@@ -134,8 +134,10 @@ def test_a_block_that_fails_without_a_rehearsal_is_eager() -> None:
     engine.fails = True
     layer = nn.Linear(8, 8)
     region = isolated(layer, engine)
-    with paddle.no_grad(), pytest.warns(RuntimeWarning, match="not this one"):
-        assert settled(region, X).refusal == "failed"
+    with paddle.no_grad():
+        with pytest.warns(RuntimeWarning, match="not this one"):
+            variant = settled(region, X)
+        assert variant.refusal == "failed"
         assert apart(region(X), layer(X)) == 0.0
     region.close()
 
@@ -146,6 +148,7 @@ def test_a_rehearsal_that_ended_badly_stands_for_no_other(rehearsed: list[Any]) 
     for _ in range(2):
         region = isolated(nn.Linear(8, 8), engine)
         with paddle.no_grad(), pytest.warns(RuntimeWarning, match="dies"):
-            assert settled(region, X).refusal == "crashed"
+            variant = settled(region, X)
+        assert variant.refusal == "crashed"
         region.close()
     assert len(rehearsed) > 2, "each way of tracing, for each of the blocks"

@@ -92,11 +92,11 @@ def forget_all() -> None:
 
 
 def spared(variant: Variant, answer: Answer, inputs: Sequence[Tensor]) -> bool:
-    """Whether another conversion's rehearsal stands for this one's: one from the same graph, by the same engine with the
-    same options, which then went well here.
+    """Whether another conversion's rehearsal stands for this one's: one from the same graph, by the same engine with
+    the same options, which then went well here.
 
-    What kills or hangs a conversion is in the graph, and the weights aren't: blocks alike, and changed weights, need one
-    rehearsal. Answers are compared with eager's in any case.
+    What kills or hangs a conversion is in the graph, and the weights aren't: blocks alike, and changed weights, need
+    one rehearsal. Answers are compared with eager's in any case.
     """
     return _likeness(variant, answer, inputs) in _rehearsed
 

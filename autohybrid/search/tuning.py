@@ -13,7 +13,6 @@ from autohybrid import engines
 from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
-from autohybrid.report.rows import counted
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal, key_of
@@ -21,6 +20,7 @@ from autohybrid.search.outcomes import Converted, Raced, Runner
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
 from autohybrid.search.search import Search
+from autohybrid.sizes import counted
 from autohybrid.stats import median
 
 WORTH_TUNING = 0.02
