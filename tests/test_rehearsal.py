@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(on_gpu(), reason="a process that uses a GPU isn'
 def rehearsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The shapes of each conversion that is tried in a child."""
     found: list[Any] = []
-    original = proof.rehearse
+    original = rehearsal.rehearse
 
     def noting(variant: Any, *args: Any) -> Any:
         found.append(variant.shapes)
