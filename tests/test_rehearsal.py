@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -19,6 +20,7 @@ from autohybrid.runtime import proof, rehearsal
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State
+from autohybrid.store import Store
 
 X = paddle.linspace(-1, 1, 32).reshape([4, 8])
 
@@ -62,9 +64,11 @@ def test_a_process_in_which_warnings_are_errors_can_be_forked() -> None:
         assert rehearsal.forks_work.__wrapped__()
 
 
-def test_of_equal_blocks_one_is_rehearsed(rehearsed: list[Any]) -> None:
+@pytest.mark.parametrize("stored", [False, True])
+def test_of_equal_blocks_one_is_rehearsed(stored: bool, rehearsed: list[Any], tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache") if stored else None
     for _ in range(4):
-        converted(nn.Linear(8, 8)).close()
+        converted(nn.Linear(8, 8), store=store).close()
     assert len(rehearsed) == 1
 
 

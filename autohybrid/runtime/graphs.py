@@ -66,10 +66,12 @@ class SharedGraphs:
         self.reused = found is not None
         return found
 
-    def held(self, state: Sequence[str]) -> str:
-        """The digest of the graph's key where this process holds the graph; empty where it must be read or traced."""
+    def known(self, state: Sequence[str]) -> str:
+        """The digest of the graph's key where :meth:`find` would find it; else empty."""
         key = self._key(state)
-        return key.digest if key is not None and key.digest in _held and key.digest not in _rejected else ""
+        if key is None or self._alone or key.digest in _rejected or self._there(key) is None:
+            return ""
+        return key.digest
 
     def keep(self, state: Sequence[str], graph: Graph) -> None:
         key = self._key(state)

@@ -116,7 +116,7 @@ def _likeness(variant: Variant, answer: Answer, inputs: Sequence[Tensor]) -> tup
     # Where dimensions vary, a rehearsal also compares answers for other sizes, and those have the weights in them.
     if any(-1 in shape for shape in variant.shapes):
         return None
-    graph = variant.graph_held(answer, inputs)
+    graph = variant.known_graph(answer, inputs)
     return (graph, variant.recipe.engine.name, repr(sorted(variant.options.items()))) if graph else None
 
 

@@ -236,12 +236,12 @@ class Variant:
             self._proofs_left = max(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
 
-    def graph_held(self, answer: Answer, inputs: Sequence[Tensor]) -> str:
-        """What names the graph that it would be converted from, where this process holds it already; else empty."""
-        if self.straight or self._alone:
+    def known_graph(self, answer: Answer, inputs: Sequence[Tensor]) -> str:
+        """What names the graph that it would be converted from without a trace; empty where there is none."""
+        if self.straight:
             return ""
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
-        return self._shared_graphs(contiguous(inputs)).held(described(state_of(program)))
+        return self._shared_graphs(contiguous(inputs)).known(described(state_of(program)))
 
     def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
         """Answer and outputs for a first call, by a conversion that another process has proven for just such calls;
