@@ -3,8 +3,8 @@
 For each model and engine ``autohybrid profile`` makes a plan once. Then fresh processes apply it, the first with an
 empty store, and measure the seconds of each part:
 
-- import: Paddle and autohybrid
-- apply: reading the plan and putting the regions in place, with what is imported for it
+- import: Paddle
+- apply: importing autohybrid, reading the plan and putting the regions in place
 - key: telling by content what would be converted (source, structure, weights)
 - find: looking it up in the store, and checking the files
 - open: opening what was found, which for the predictor is ``create_predictor``; cold, converting, with one run
