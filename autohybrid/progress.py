@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from autohybrid.report.html.markup import element, joined
-from autohybrid.report.rows import counted
 from autohybrid.search.progress import Progress, Step
+from autohybrid.sizes import counted
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Amounts as people write them, of memory and of things."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def size_text(size: int) -> str:
             break
         value /= 1024.0
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100.0 else f"{value:.1f} {unit}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

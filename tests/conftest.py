@@ -13,7 +13,7 @@ from fakes import Honest
 
 import autohybrid
 from autohybrid import engines
-from autohybrid.runtime import graphs
+from autohybrid.runtime import graphs, rehearsal
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
@@ -38,6 +38,7 @@ def _a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """No test reads or fills the user's cache, or finds what another one has traced."""
     monkeypatch.setenv("AUTOHYBRID_CACHE", str(tmp_path / "store"))
     graphs.forget_all()
+    rehearsal.forget_all()
 
 
 @pytest.fixture(autouse=True)

@@ -152,6 +152,22 @@ def test_importing_the_package_imports_no_scipy_either() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+_APPLYING = """
+import sys, paddle
+before = set(sys.modules)
+import autohybrid
+autohybrid.apply
+print(*(set(sys.modules) - before))
+"""
+
+
+def test_applying_a_plan_imports_little() -> None:
+    """Every later start pays for it. What Paddle imports by itself is there anyway."""
+    done = subprocess.run([sys.executable, "-c", _APPLYING], check=True, capture_output=True, text=True)
+    needless = ("asyncio", "click", "scipy", "tabulate", "unittest", "autohybrid.report", "autohybrid.search")
+    assert [name for name in done.stdout.split() if f"{name}.".startswith(tuple(f"{each}." for each in needless))] == []
+
+
 @pytest.mark.parametrize("file", FILES, ids=_name)
 def test_no_file_is_long(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 500

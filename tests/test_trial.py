@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import paddle
+import pytest
 from fakes import Honest, Tensors
 from paddle import nn
 
@@ -14,11 +15,12 @@ from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.below import Family
 from autohybrid.search.candidates import Candidate, candidates_of
 from autohybrid.search.outcomes import Converted
-from autohybrid.search.trial import Trial
+from autohybrid.search.trial import Trial, agree
+from autohybrid.stats import Comparison
 
 
 class Waiting(nn.Layer):  # type: ignore[misc]
-    """Takes its time in eager mode."""
+    """Takes its time in eager mode; much more than the fake engine, whose answers cost some milliseconds."""
 
     awake = False
     last: Any = None
@@ -91,19 +93,39 @@ def _trial(candidates: dict[str, Candidate], engine: Honest) -> Converted:
 
 def test_alike_layers_with_one_gain_share_a_trial_that_was_checked_on_one_more() -> None:
     engine = Quick()
-    outcome = _trial(_candidates(Row(0.003, 0.003, 0.003, 0.003)), engine)
+    outcome = _trial(_candidates(Row(0.02, 0.02, 0.02, 0.02)), engine)
     assert outcome.twins == ["blocks.1", "blocks.2", "blocks.3"]
     assert outcome.checked_on in outcome.twins
 
 
 def test_alike_layers_with_another_gain_get_trials_of_their_own() -> None:
-    outcome = _trial(_candidates(Row(0.002, 0.002, 0.08)), Quick())
+    outcome = _trial(_candidates(Row(0.02, 0.02, 0.2)), Quick())
     assert outcome.twins == []
     assert outcome.checked_on == "blocks.2"
 
 
+def _gain(low: float, speedup: float, high: float) -> Comparison:
+    return Comparison(speedup=speedup, low=low, high=high, confidence=0.99, pairs=10)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (_gain(1.8, 2.0, 2.2), _gain(1.9, 2.1, 2.3), True),
+        (_gain(1.8, 2.0, 2.2), _gain(2.3, 2.4, 2.5), True),
+        (_gain(1.8, 2.0, 2.2), _gain(2.6, 2.7, 2.8), False),
+        (_gain(12.0, 20.0, 24.0), _gain(16.0, 800.0, 900.0), False),
+        (_gain(12.0, 20.0, 24.0), _gain(0.0, 21.0, float("inf")), False),
+    ],
+    ids=["overlapping", "nearly", "apart", "disturbed", "too few pairs"],
+)
+def test_gains_agree_only_where_the_samples_bear_it_out(one: Comparison, other: Comparison, same: bool) -> None:
+    assert agree(one, other) == same
+    assert agree(other, one) == same
+
+
 def test_alike_layers_get_trials_of_their_own_when_one_is_answered_wrongly() -> None:
-    row = Row(0.003, 0.003)
+    row = Row(0.02, 0.02)
     outcome = _trial(_candidates(row), Quick(wrong_for=row.blocks[1]))
     assert (outcome.twins, outcome.checked_on) == ([], "blocks.1")
 

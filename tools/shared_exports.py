@@ -6,9 +6,10 @@ fresh processes with an empty store that take turns:
 - shared: as autohybrid does it
 - anew: the same with each block traced and exported anew
 - one: a single block
+- rehearsed: as ``shared``, where what nothing has tried yet is tried in a forked child first, as ``inference`` does it
 
 ``traces``, ``saves``, ``to onnx`` and ``optimised`` count ``paddle.jit.to_static``, ``paddle.jit.save``, runs of
-paddle2onnx, and programs that the engine optimised.
+paddle2onnx, and programs that the engine optimised, also in children.
 
 Then the weights of a block that serves are changed, again and again, and it is converted by turns from the graph that
 is there and anew, in one process; and a later process finds the graph of other weights in the store.
@@ -40,22 +41,39 @@ HEADS = 4
 CHANGES = 4
 """How often weights are changed for each way of converting again."""
 
+WORKS = ("shared", "anew", "one", "rehearsed", "later", "changed")
 COUNTED = ("traces", "saves", "to onnx", "optimised")
 
 
+class Done:
+    """What this process and its children have done, a line of a file each."""
+
+    def __init__(self) -> None:
+        # Removed at once: the descriptor is all that is needed, and children have it too.
+        with tempfile.NamedTemporaryFile() as file:
+            self._descriptor = os.open(file.name, os.O_RDWR | os.O_APPEND)
+
+    def note(self, name: str) -> None:
+        os.write(self._descriptor, f"{name}\n".encode())
+
+    def counts(self) -> Counter[str]:
+        return Counter(os.pread(self._descriptor, 1 << 20, 0).decode().splitlines())
+
+
 @contextlib.contextmanager
-def counted() -> Iterator[Counter[str]]:
-    """Counts what is done from now on, in this process."""
+def counted() -> Iterator[Done]:
+    """Counts what is done from now on."""
     import paddle
 
     from autohybrid.engines import onnx_export, onnxruntime, openvino
 
-    found: Counter[str] = Counter()
+    found = Done()
 
     def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **kwargs: Any) -> Any:
             # ONNX Runtime opens a model a second time, which optimises nothing.
-            found[name] += name != "optimised" or function.__name__ != "_session" or "save" in kwargs
+            if name != "optimised" or function.__name__ != "_session" or "save" in kwargs:
+                found.note(name)
             return function(*args, **kwargs)
 
         return called
@@ -85,7 +103,7 @@ def nothing_shared() -> Iterator[None]:
         yield
 
 
-def region_of(block: Any, engine: str) -> Any:
+def region_of(block: Any, engine: str, isolation: str) -> Any:
     from autohybrid import engines, store
     from autohybrid.runtime.equality import Tolerance
     from autohybrid.runtime.policies import Policies
@@ -101,7 +119,7 @@ def region_of(block: Any, engine: str) -> Any:
         proofs=2,
         store=store.default(),
     )
-    return Region(path="", recipe=recipe, admitted=None, policies=Policies(on_miss="convert", isolation="none"))
+    return Region(path="", recipe=recipe, admitted=None, policies=Policies(on_miss="convert", isolation=isolation))
 
 
 def settle(region: Any, x: Any) -> float:
@@ -134,8 +152,13 @@ def measured_here(work: str, engine: str, count: int, width: int) -> dict[str, A
     """One run, in this process."""
     import paddle
 
+    from autohybrid.runtime import rehearsal
+
     blocks, x = built(count, width, seed=2 if work == "later" else 1)
-    regions = [region_of(block, engine) for block in blocks]
+    isolation = "fork" if work == "rehearsed" else "none"
+    if isolation == "fork" and not rehearsal.possible():
+        raise SystemExit("this process can't be forked")
+    regions = [region_of(block, engine, isolation) for block in blocks]
     with contextlib.ExitStack() as stack:
         stack.enter_context(paddle.no_grad())
         if work == "anew":
@@ -144,10 +167,10 @@ def measured_here(work: str, engine: str, count: int, width: int) -> dict[str, A
         seconds = sum(settle(region, x) for region in regions)
         if work == "changed":
             return changed_here(blocks[0], regions[0], x, done)
-    return {"seconds": seconds, **{name: done[name] for name in COUNTED}}
+    return {"seconds": seconds, **{name: done.counts()[name] for name in COUNTED}}
 
 
-def changed_here(block: Any, region: Any, x: Any, done: Counter[str]) -> dict[str, Any]:
+def changed_here(block: Any, region: Any, x: Any, done: Done) -> dict[str, Any]:
     """Changes weights by turns with and without the graph that is there; seconds until the conversion serves again."""
     import paddle
 
@@ -159,10 +182,10 @@ def changed_here(block: Any, region: Any, x: Any, done: Counter[str]) -> dict[st
             parameter.set_value(parameter + 0.01 * paddle.randn(parameter.shape))
         # Left to itself, a region waits the longer the more often its weights have changed.
         region.refresh()
-        before = Counter(done)
+        before = done.counts()
         with nothing_shared() if way == "anew" else contextlib.nullcontext():
             found[way].append(settle(region, x))
-        counts[way] += done - before
+        counts[way] += done.counts() - before
     return {"seconds": found, "counts": counts}
 
 
@@ -184,9 +207,9 @@ def measured(work: str, engine: str, count: int, width: int, cache: Path) -> dic
 
 def rounds_of(engine: str, count: int, width: int, rounds: int) -> dict[str, Any]:
     """All runs with one engine."""
-    found: dict[str, Any] = {"engine": engine, "shared": [], "anew": [], "one": [], "later": [], "changed": []}
+    found: dict[str, Any] = {"engine": engine, **{work: [] for work in WORKS}}
     for turn in range(rounds):
-        order = ["shared", "anew", "one"]
+        order = ["shared", "anew", "one", "rehearsed"]
         for work in order if turn % 2 == 0 else reversed(order):
             with tempfile.TemporaryDirectory(prefix="autohybrid-") as cache:
                 found[work].append(measured(work, engine, 1 if work == "one" else count, width, Path(cache)))
@@ -206,7 +229,7 @@ def shown(found: list[dict[str, Any]], count: int) -> str:
     """Three tables: seconds with counts, ratios round by round, and changed weights."""
     runs, ratios, changes = [], [], []
     for each in found:
-        for work, blocks in (("one", 1), ("shared", count), ("anew", count), ("later", 1)):
+        for work, blocks in (("one", 1), ("shared", count), ("anew", count), ("rehearsed", count), ("later", 1)):
             samples = each[work]
             numbers = [max(sample[name] for sample in samples) for name in COUNTED]
             seconds = statistics.median(sample["seconds"] for sample in samples)

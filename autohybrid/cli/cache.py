@@ -16,11 +16,10 @@ from autohybrid import cache, plan, store
 from autohybrid.cli import job as jobs
 from autohybrid.cli.arguments import ScriptCommand, script_arguments, split_command, verbosity
 from autohybrid.errors import ExitCode, ScriptError, UsageError
-from autohybrid.report.rows import counted
 from autohybrid.report.signatures import signature_text
 from autohybrid.report.table import plain_table
 from autohybrid.runtime import threads
-from autohybrid.sizes import size_text
+from autohybrid.sizes import counted, size_text
 
 Format = Literal["table", "json"]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from autohybrid.plan import Document, Model, Plan, Region, Rejected, load
 from autohybrid.report.columns import engine_and_options
-from autohybrid.report.rows import UNINTERESTING, RegionRow, WholeRow, counted, region_row, whole_rows
+from autohybrid.report.rows import UNINTERESTING, RegionRow, WholeRow, region_row, whole_rows
+from autohybrid.sizes import counted
 
 Fate = Literal["came", "went", "changed", "same"]
 

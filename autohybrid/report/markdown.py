@@ -9,6 +9,7 @@ from autohybrid.plan import Model, Plan
 from autohybrid.report import columns, rows
 from autohybrid.report.advice import next_steps
 from autohybrid.report.columns import Column, RowT, filled
+from autohybrid.sizes import counted
 
 
 def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
@@ -27,7 +28,7 @@ def render(plan: Plan, *, plan_file: str = "plan.json") -> str:
 
 
 def _model(model: Model) -> list[str]:
-    parts = [f"## {escaped(model.id)}: {rows.counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
+    parts = [f"## {escaped(model.id)}: {counted(model.calls, 'call')}, {model.share:.0%} of the inference time"]
     if model.confirmation is not None:
         parts.append(filled_table(columns.WHOLE, rows.whole_rows(model)))
         parts.append(rows.verdict_line(model.confirmation) + ".")

@@ -20,8 +20,9 @@ from autohybrid.report.columns import filled, interval, times
 from autohybrid.report.data import comparison_values
 from autohybrid.report.html import fragment
 from autohybrid.report.markdown import escaped, filled_table
-from autohybrid.report.rows import WholeRow, counted
+from autohybrid.report.rows import WholeRow
 from autohybrid.report.table import WIDTH, plain_table
+from autohybrid.sizes import counted
 
 
 def measured_rows(found: Measurement) -> list[WholeRow]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from autohybrid.plan import Confirmation, Model, Place, Plan, RankedLayer, Region, Rejected
 from autohybrid.plan.reasons import HOLDS_MORE, NOTHING_TO_DO
+from autohybrid.sizes import counted
 from autohybrid.stats import Comparison, Verdict, median
 
 UNINTERESTING = ("covered", "too_small", "excluded", "dry_run", "not_tried")
@@ -178,11 +179,6 @@ def measured_where(plan: Plan) -> str:
         f"Measured on {where.processor}, {counted(where.cores, 'core')}, {counted(where.math_threads, 'math thread')}, "
         f"{where.device}, Paddle {where.paddle}; {counted(plan.trials, 'trial')} in {plan.search_seconds:.0f} s."
     )
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """``1 call``, ``2 calls``."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def is_dry_run(plan: Plan) -> bool:

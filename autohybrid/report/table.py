@@ -12,7 +12,7 @@ from autohybrid.plan import Model, Plan
 from autohybrid.report import columns, rows
 from autohybrid.report.advice import next_steps
 from autohybrid.report.columns import Column, RowT, duration, engine_and_options, filled, one_line
-from autohybrid.report.rows import counted
+from autohybrid.sizes import counted
 
 WIDTH = 80
 WIDEST = 200

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import ExitStack, contextmanager
 from types import FunctionType, MethodType
 from typing import Any
-from unittest import mock
 
 from autohybrid.runtime.content import is_filled, is_library, named_by
 from autohybrid.runtime.reach import reach
+from autohybrid.runtime.stand_ins import standing_in
 from autohybrid.structure import content
 
 MOST_FUNCTIONS = 1024
@@ -52,9 +52,9 @@ class Effects:
                 (io, "open", "writes a file"),
                 (logging.Logger, "callHandlers", "logs"),
             ):
-                stack.enter_context(mock.patch.object(owner, name, self._noting(getattr(owner, name), words)))
+                stack.enter_context(standing_in(owner, name, self._noting(getattr(owner, name), words)))
             kind = type(os.environ)
-            stack.enter_context(mock.patch.object(kind, "__getitem__", self._noting_what_asks(kind.__getitem__)))
+            stack.enter_context(standing_in(kind, "__getitem__", self._noting_what_asks(kind.__getitem__)))
             yield
         after = dict(_surroundings(self._layer))
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

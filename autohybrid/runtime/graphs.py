@@ -66,6 +66,13 @@ class SharedGraphs:
         self.reused = found is not None
         return found
 
+    def known(self, state: Sequence[str]) -> str:
+        """The digest of the graph's key where :meth:`find` would find it; else empty."""
+        key = self._key(state)
+        if key is None or self._alone or key.digest in _rejected or self._there(key) is None:
+            return ""
+        return key.digest
+
     def keep(self, state: Sequence[str], graph: Graph) -> None:
         key = self._key(state)
         if key is None or key.digest in _rejected:

@@ -158,6 +158,9 @@ def _paths(layer: Any) -> Iterator[tuple[str, Any]]:
 _LARGE = 1 << 16
 """Elements from which on a Tensor is hashed beside others."""
 
+_WORTH_THREADS = 1 << 22
+"""Elements of large Tensors from which on threads are started for them; starting takes longer than hashing fewer."""
+
 _weights: weakref.WeakKeyDictionary[Any, tuple[int, changes.Snapshot, str]] = weakref.WeakKeyDictionary()
 
 
@@ -174,7 +177,10 @@ def weights_digest(layer: Any) -> str:
         if tensor is not None
     ]
     tensors = [tensor for _, tensor in named]
-    large = [index for index, tensor in enumerate(tensors) if math.prod(tensor.shape) >= _LARGE]
+    sizes = [math.prod(tensor.shape) for tensor in tensors]
+    large = [index for index, size in enumerate(sizes) if size >= _LARGE]
+    if sum(sizes[index] for index in large) < _WORTH_THREADS:
+        large = []
     # Hashing leaves Python's interpreter lock to others; with small Tensors, handing them over would cost more.
     with ThreadPoolExecutor(device.usable_cores()) as threads:
         hashed = threads.map(tensor_digest, [tensors[index] for index in large])

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import paddle
 from paddle.framework import use_pir_api
@@ -20,6 +19,7 @@ from paddle.pir.core import _convert_into_value
 
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.reach import put_back, reach, saved
+from autohybrid.runtime.stand_ins import standing_in
 from autohybrid.runtime.straight import Guards
 from autohybrid.structure import (
     Constant,
@@ -168,7 +168,7 @@ def _may_be_lost(value: Any) -> bool:
 
 def _unrolled_rnns() -> AbstractContextManager[Any]:
     """Has ``nn.RNN`` trace its cell step by step; the loop that Paddle makes of it takes minutes to convert."""
-    return mock.patch.object(rnn, "_rnn_static_graph", rnn._rnn_dynamic_graph)
+    return standing_in(rnn, "_rnn_static_graph", rnn._rnn_dynamic_graph)
 
 
 @contextmanager

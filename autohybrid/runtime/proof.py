@@ -17,7 +17,7 @@ from autohybrid.runtime.effects import Effects
 from autohybrid.runtime.equality import Tolerance, difference
 from autohybrid.runtime.program import Answer
 from autohybrid.runtime.reach import of_paddle, reach
-from autohybrid.runtime.rehearsal import Verdict, one_line, rehearse
+from autohybrid.runtime.rehearsal import Verdict, one_line, rehearse, spared, went_well
 from autohybrid.runtime.shelf import Shelf
 from autohybrid.runtime.straight import OtherPath
 from autohybrid.runtime.undisturbed import undisturbed
@@ -201,13 +201,15 @@ class Attempts:
     ) -> Verdict:
         try:
             if variant.state is State.NEW:
-                if rehearsing:
+                if rehearsing and not spared(variant, answer, inputs):
                     verdict = rehearse(variant, answer, inputs, expected, variant.patience)
                     if verdict.code:
                         return verdict
                 variant.convert(answer, inputs)
             with paddle.no_grad():
                 variant.prove(inputs, expected)
+            if rehearsing and variant.state is not State.REFUSED:
+                went_well(variant, answer, inputs)
         except OtherPath:
             return Verdict(code=OTHER_PATH)
         except (Overtaken, Busy):

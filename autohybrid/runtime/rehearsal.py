@@ -7,6 +7,8 @@ import faulthandler
 import functools
 import inspect
 import textwrap
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,11 +80,53 @@ def rehearse(
     return Verdict(code="crashed", reason=f"Paddle dies while converting it ({result.how})")
 
 
+MOST_REHEARSED = 256
+
+_rehearsed: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+"""Graphs, engines and options that were rehearsed, and then converted here; the latest."""
+
+
+def forget_all() -> None:
+    """Has everything rehearsed again."""
+    _rehearsed.clear()
+
+
+def spared(variant: Variant, answer: Answer, inputs: Sequence[Tensor]) -> bool:
+    """Whether another conversion's rehearsal stands for this one's: one from the same graph, by the same engine with
+    the same options, which then went well here.
+
+    What kills or hangs a conversion is in the graph, and the weights aren't: blocks alike, and changed weights, need
+    one rehearsal. Answers are compared with eager's in any case.
+    """
+    return _likeness(variant, answer, inputs) in _rehearsed
+
+
+def went_well(variant: Variant, answer: Answer, inputs: Sequence[Tensor]) -> None:
+    """Takes note that a conversion that was rehearsed, or spared it, was right in this process too."""
+    like = _likeness(variant, answer, inputs)
+    if like is None:
+        return
+    _rehearsed[like] = None
+    _rehearsed.move_to_end(like)
+    while len(_rehearsed) > MOST_REHEARSED:
+        _rehearsed.popitem(last=False)
+
+
+def _likeness(variant: Variant, answer: Answer, inputs: Sequence[Tensor]) -> tuple[str, str, str] | None:
+    # Where dimensions vary, a rehearsal also compares answers for other sizes, and those have the weights in them.
+    if any(-1 in shape for shape in variant.shapes):
+        return None
+    graph = variant.known_graph(answer, inputs)
+    return (graph, variant.recipe.engine.name, repr(sorted(variant.options.items()))) if graph else None
+
+
 @functools.cache
 def forks_work() -> bool:
     """Whether a trivial graph can be made in a child of this process; tried once."""
 
     def work() -> bool:
+        # Where warnings are errors, Paddle's own ones would say that it can't be done.
+        warnings.simplefilter("ignore")
         layer = paddle.nn.Linear(2, 2)
         converted = paddle.jit.to_static(layer, input_spec=[paddle.static.InputSpec([2, 2])], full_graph=True)
         return list(converted(paddle.ones([2, 2])).shape) == [2, 2]

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autohybrid.report.html import fragment
-from autohybrid.report.rows import counted
 from autohybrid.report.table import plain_table
 from autohybrid.runtime.attach import Unplaced, notes_on, regions_of, unplaced_in
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.released import NOTHING
 from autohybrid.runtime.variant import State
+from autohybrid.sizes import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any, TypeAlias
-from unittest import mock
 
 import paddle
 
 from autohybrid.errors import ConversionError
 from autohybrid.runtime.reach import reach
+from autohybrid.runtime.stand_ins import items_standing_in, standing_in
 
 Outcome: TypeAlias = "bool | int | float"
 
@@ -58,7 +58,7 @@ def recorded() -> Iterator[list[Outcome]]:
     with ExitStack() as stack:
         for name in _LOOKS:
             if hasattr(_Tensor, name):
-                stack.enter_context(mock.patch.object(_Tensor, name, noting(getattr(_Tensor, name))))
+                stack.enter_context(standing_in(_Tensor, name, noting(getattr(_Tensor, name))))
         yield outcomes
 
 
@@ -79,12 +79,12 @@ class Guards:
         self.values = []
         with ExitStack() as stack:
             for name in _LOOKS:
-                stack.enter_context(mock.patch.object(_Value, name, self._look(), create=True))
+                stack.enter_context(standing_in(_Value, name, self._look()))
             for name in dir(_Value):
                 if _is_in_place(name, _Value):
-                    stack.enter_context(mock.patch.object(_Value, name, _in_place(getattr(_Value, name[:-1]))))
+                    stack.enter_context(standing_in(_Value, name, _in_place(getattr(_Value, name[:-1]))))
             for names, changes in _seen_by(layer):
-                stack.enter_context(mock.patch.dict(names, changes))
+                stack.enter_context(items_standing_in(names, changes))
             yield
 
     def _look(self) -> Callable[..., Outcome]:

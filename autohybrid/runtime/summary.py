@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autohybrid.report.rows import counted
 from autohybrid.report.table import WIDTH, plain_table
 from autohybrid.runtime.status import RegionStatus, Status, told_of_weights
 from autohybrid.runtime.variant import State
+from autohybrid.sizes import counted
 
 MOST_REGIONS = 12
 MOST_UNKNOWN = 3

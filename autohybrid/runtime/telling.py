@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autohybrid.logs import LOGGER
-from autohybrid.report.rows import counted
 from autohybrid.runtime.conversion import FROM_STORE
 from autohybrid.runtime.variant import State, Variant
+from autohybrid.sizes import counted
 from autohybrid.structure import Tensor
 
 

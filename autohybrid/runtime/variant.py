@@ -14,6 +14,7 @@ import paddle
 
 from autohybrid.device import clock
 from autohybrid.engines import Busy, Engine, Executable, Request
+from autohybrid.engines.graphs import described, state_of
 from autohybrid.engines.paddle_export import conversion_lock
 from autohybrid.runtime import record as record_of
 from autohybrid.runtime import straight
@@ -206,7 +207,7 @@ class Variant:
         program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer, guards)
         # What guards a forward that was traced as it stands is only known to who traced it.
         kept = None if self.straight else self.recipe.store
-        graphs = None if self.straight else SharedGraphs(lambda: self._graph_key(given), kept, alone=self._alone)
+        graphs = None if self.straight else self._shared_graphs(given)
         request = Request(
             program=program,
             inputs=given,
@@ -234,6 +235,13 @@ class Variant:
         if self.shares_graph:
             self._proofs_left = max(self._proofs_left, 1)
         self.state = State.PROVING if self._proofs_left > 0 else State.SERVING
+
+    def known_graph(self, answer: Answer, inputs: Sequence[Tensor]) -> str:
+        """What names the graph that it would be converted from without a trace; empty where there is none."""
+        if self.straight:
+            return ""
+        program = FlatProgram(self.recipe.layer, self.recipe.function, self.arguments, answer)
+        return self._shared_graphs(contiguous(inputs)).known(described(state_of(program)))
 
     def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
         """Answer and outputs for a first call, by a conversion that another process has proven for just such calls;
@@ -287,6 +295,9 @@ class Variant:
     def _graph_key(self, inputs: Sequence[Tensor]) -> Key:
         recipe = self.recipe
         return graph_key_of(recipe.layer, recipe.function, self.arguments, self.shapes, inputs)
+
+    def _shared_graphs(self, inputs: Sequence[Tensor]) -> SharedGraphs:
+        return SharedGraphs(lambda: self._graph_key(inputs), self.recipe.store, alone=self._alone)
 
     @property
     def shares_graph(self) -> bool:

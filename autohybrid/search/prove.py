@@ -11,7 +11,6 @@ import msgspec
 from autohybrid import device, plan, stats
 from autohybrid.isolation import Finished, Isolation, Result
 from autohybrid.observe.profile import RootProfile
-from autohybrid.report.rows import counted
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.fingerprint import source_hash
 from autohybrid.search.confirm import FEWEST_PAIRS, ROUNDS_TO_PROVE, Confirmation, Confirmed
@@ -30,6 +29,7 @@ from autohybrid.search.search import (
     PROCESSES_IF_CLOSE,
     Search,
 )
+from autohybrid.sizes import counted
 from autohybrid.stats import amdahl_ceiling
 
 EARLY_SHARE_OF_BUDGET = 0.3

@@ -17,7 +17,6 @@ from autohybrid.errors import SetupError
 from autohybrid.isolation import Finished, Forked, InProcess, Isolation
 from autohybrid.logs import LOGGER
 from autohybrid.observe.profile import Profile, RootProfile
-from autohybrid.report.rows import counted
 from autohybrid.runtime.fingerprint import fingerprint, structure_lines
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Budget
@@ -30,6 +29,7 @@ from autohybrid.search.prove import Prover
 from autohybrid.search.rejections import Rejections
 from autohybrid.search.search import Search
 from autohybrid.search.tuning import Tuning
+from autohybrid.sizes import counted
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from autohybrid.search.candidates import Candidate
 from autohybrid.search.outcomes import Converted, Failed, Outcome, Unfit, Wrong
 from autohybrid.search.replay import Heard, listen
 from autohybrid.search.sampling import have_threads, in_turn
+from autohybrid.stats import Comparison
 from autohybrid.store import Store
 from autohybrid.structure import flatten
 
@@ -35,6 +36,9 @@ CHECKING_SHARE = 0.25
 
 AGREEMENT = 1.1
 """Twins agree when their gains' intervals overlap, or miss it by no more than this factor: memory lies differently."""
+
+MOST_APART = 2.0
+"""On a busy machine an interval may hold anything: the gains themselves lie within this factor of one another too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +102,7 @@ class Trial:
         other = short._converted(twin, _different_inputs([call], twin.eager), found.inputs, training_mode)
         if not isinstance(other, Converted):
             return False
-        mine, others = found.samples.comparison(), other.samples.comparison()
-        return others.high * AGREEMENT >= mine.low and mine.high * AGREEMENT >= others.low
+        return agree(found.samples.comparison(), other.samples.comparison())
 
     def _unfit(self, main: Heard) -> Unfit | None:
         layer, call = self.candidate.layer, main.inputs[0]
@@ -201,6 +204,16 @@ class Trial:
                 patience=self.patience,
                 wall_clock=have_threads([self.options]),
             )
+
+
+def agree(one: Comparison, other: Comparison) -> bool:
+    """Whether two measurements bear out the same gain: near to one another, as far as the samples can tell.
+
+    Where they can't, for want of pairs or because other work disturbed them, the answer is no: it costs a trial more.
+    """
+    told = one.low > 0.0 and other.low > 0.0
+    overlap = other.high * AGREEMENT >= one.low and one.high * AGREEMENT >= other.low
+    return told and overlap and 1.0 / MOST_APART <= one.speedup / other.speedup <= MOST_APART
 
 
 def _seconds_per_call(candidate: Candidate) -> float:

@@ -14,7 +14,6 @@ from autohybrid.device import seconds_of_spinning
 from autohybrid.engines import Machine, combined
 from autohybrid.isolation import Died, Finished, Isolation, Result
 from autohybrid.observe.profile import Spot
-from autohybrid.report.rows import counted
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal, key_of
@@ -23,6 +22,7 @@ from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
 from autohybrid.search.sampling import FEWEST_PAIRS, have_threads
 from autohybrid.search.search import Search
+from autohybrid.sizes import counted
 from autohybrid.stats import median
 
 WORTH_TUNING = 0.02

@@ -6,8 +6,8 @@ from autohybrid.plan import Model, Plan
 from autohybrid.report import columns, rows
 from autohybrid.report.columns import duration
 from autohybrid.report.html import fragment
-from autohybrid.report.rows import counted
 from autohybrid.report.table import MOST_REGIONS, MOST_REJECTED, WIDEST, fitting
+from autohybrid.sizes import counted
 
 
 def of_plan(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from autohybrid.report import columns, rows
 from autohybrid.report.columns import duration, engine_and_options, filled, interval
 from autohybrid.report.signatures import signature_text, varying
 from autohybrid.report.tree import Box, eager_boxes, hybrid_boxes
+from autohybrid.sizes import counted
 from autohybrid.stats import median
 
 
@@ -67,7 +68,7 @@ def _regions(model: Model) -> list[dict[str, Any]]:
 
 
 def _equality(limit: float, noise: float, compared: int) -> str:
-    return f"allowed {limit:.1e} there, eager's own noise {noise:.1e}, {rows.counted(compared, 'input')} compared"
+    return f"allowed {limit:.1e} there, eager's own noise {noise:.1e}, {counted(compared, 'input')} compared"
 
 
 def _times(samples: Samples | None) -> str:

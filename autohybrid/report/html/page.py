@@ -16,6 +16,7 @@ from autohybrid.report.advice import next_steps
 from autohybrid.report.columns import RowT, Table, duration, filled, interval, times
 from autohybrid.report.html.data import page_data
 from autohybrid.report.html.markup import Markup, element, joined, json_script
+from autohybrid.sizes import counted
 
 LIBRARIES = ("d3-array", "d3-hierarchy", "d3-selection")
 MOST_RANKED = 15
@@ -90,8 +91,8 @@ def _tile(model: Model) -> Markup:
     numbers = [
         (times(hybrid.comparison.speedup if hybrid.comparison else 1.0), f"{model.id}, {interval(hybrid.comparison)}"),
         (f"{duration(eager.seconds)} → {duration(hybrid.seconds)}", "for each root call"),
-        (rows.counted(len(model.regions), "region"), f"{min(1.0, sum(row.share for row in regions)):.0%} of the time"),
-        (rows.counted(pays, "call") if pays else "never", "until conversion has paid"),
+        (counted(len(model.regions), "region"), f"{min(1.0, sum(row.share for row in regions)):.0%} of the time"),
+        (counted(pays, "call") if pays else "never", "until conversion has paid"),
         (f"{error:.0e}", "largest relative error"),
     ]
     return joined(
@@ -113,11 +114,11 @@ def _environment(plan: Plan) -> Markup:
     facts = [
         ("processor", where.processor),
         ("device", where.device),
-        ("cores", f"{where.cores}, {rows.counted(where.math_threads, 'math thread')}"),
+        ("cores", f"{where.cores}, {counted(where.math_threads, 'math thread')}"),
         ("Paddle", where.paddle),
         ("Python", where.python),
         ("platform", where.platform),
-        ("search", f"{rows.counted(plan.trials, 'trial')} in {plan.search_seconds:.0f} s"),
+        ("search", f"{counted(plan.trials, 'trial')} in {plan.search_seconds:.0f} s"),
         ("tolerance", f"rtol {plan.settings.rtol:g}, atol {plan.settings.atol:g}"),
     ]
     listed = [part for name, value in facts for part in (element("dt", name), element("dd", value))]
@@ -125,9 +126,9 @@ def _environment(plan: Plan) -> Markup:
 
 
 def _model(number: int, model: Model) -> Markup:
-    training = f", {rows.counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
+    training = f", {counted(model.training_calls, 'training call')} left out" if model.training_calls else ""
     what = (
-        f"{model.class_name}: {rows.counted(model.calls, 'call')} of {duration(model.seconds_per_call)}, "
+        f"{model.class_name}: {counted(model.calls, 'call')} of {duration(model.seconds_per_call)}, "
         f"{model.share:.0%} of the inference time{training}"
     )
     return element(
@@ -188,11 +189,11 @@ def _whole_script(plan: Plan) -> Markup:
 
 def _passed_over(model: Model) -> Markup:
     listed = rows.listed(model)
-    counted = rows.others_line(model)
-    if not listed and not counted:
+    others = rows.others_line(model)
+    if not listed and not others:
         return Markup()
     parts = [_table(filled(columns.REJECTED, listed))] if listed else []
-    return _section("Not converted", joined(*parts, element("p", counted, class_="note") if counted else ""))
+    return _section("Not converted", joined(*parts, element("p", others, class_="note") if others else ""))
 
 
 def _ranking(model: Model) -> Markup:
@@ -200,7 +201,7 @@ def _ranking(model: Model) -> Markup:
         return Markup()
     ranking = rows.layers(model)
     more = len(ranking) - MOST_RANKED
-    said = f"and {rows.counted(more, 'more Layer')}, see the chart" if more > 0 else ""
+    said = f"and {counted(more, 'more Layer')}, see the chart" if more > 0 else ""
     table = _table(filled(columns.RANKED, ranking[:MOST_RANKED]))
     return _folded("The slowest Layers", joined(table, element("p", said, class_="note") if said else ""))
 
