@@ -245,17 +245,19 @@ BUSY = 0.2
 
 def math_threads_now() -> int:
     """The number of threads that eager operators of this very thread use on a CPU, also when it was told so late."""
-    openmp = _openmp()
-    return math_threads() if openmp is None else int(openmp.omp_get_max_threads())
+    return _thread_counter()()
 
 
 @functools.cache
-def _openmp() -> ctypes.CDLL | None:
-    """The OpenMP that Paddle has loaded: its wheels bring Intel's along. Nothing is loaded here."""
+def _thread_counter() -> Callable[[], int]:
+    """What tells :func:`math_threads_now`: the OpenMP that Paddle has loaded, its wheels bring Intel's along. Nothing
+    is loaded here."""
     for name in ("libiomp5.so", "libgomp.so.1"):
         with contextlib.suppress(OSError, AttributeError):
-            return ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-    return None
+            # PyDLL: giving the interpreter's lock away, for some thread to take it, would cost more than the call.
+            counter: Callable[[], int] = ctypes.PyDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW).omp_get_max_threads
+            return counter
+    return math_threads
 
 
 def keeping_math_threads(work: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT:
@@ -264,11 +266,12 @@ def keeping_math_threads(work: Callable[[ArgumentT], ResultT], argument: Argumen
 
     A function rather than a context, which would cost a call of a tiny region more than this does.
     """
-    before = math_threads_now()
+    now = _thread_counter()
+    before = now()
     try:
         return work(argument)
     finally:
-        if math_threads_now() != before:
+        if now() != before:
             set_math_threads(before)
 
 

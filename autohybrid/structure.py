@@ -118,6 +118,60 @@ def _record_names(value: Any) -> tuple[str, ...]:
 
 Reader: TypeAlias = "Callable[[Any], list[Tensor] | None]"
 
+CallReader: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], list[Tensor] | None]"
+
+
+def call_reader(structure: Structure) -> CallReader:
+    """A :func:`reader` for the structure of a call's ``(args, kwargs)``.
+
+    The usual calls, with nothing but different Tensors one by one or in one list or tuple, are read by one function.
+    """
+    if isinstance(structure, Sequence_) and structure.parts[1:] == (Mapping(dict, (), ()),):
+        positional = structure.parts[0]
+        assert isinstance(positional, Sequence_), "the positional arguments are a tuple"
+        if row_kind(positional) is tuple:
+            return _row_reader(len(positional.parts))
+        inner = positional.parts[0] if len(positional.parts) == 1 else None
+        if isinstance(inner, Sequence_) and row_kind(inner) is not None:
+            return _only_row_reader(inner.kind, len(inner.parts))
+    read = reader(structure)
+    return lambda args, kwargs: read((args, kwargs))
+
+
+def row_kind(structure: Structure) -> type | None:
+    """``list`` or ``tuple`` where it is one of different Tensors and nothing else, the first that are met; ``Slot``
+    where it is the first Tensor by itself; else None."""
+    if structure == Slot(0):
+        return Slot
+    if not isinstance(structure, Sequence_) or structure.kind not in (list, tuple) or not structure.parts:
+        return None
+    return structure.kind if structure.parts == tuple(map(Slot, range(len(structure.parts)))) else None
+
+
+def _row_reader(count: int) -> CallReader:
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
+        if len(args) != count or kwargs:
+            return None
+        if set(map(type, args)) != _TENSORS_ONLY or len(set(map(id, args))) != count:
+            return None
+        return list(args)
+
+    return read
+
+
+def _only_row_reader(kind: type, count: int) -> CallReader:
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
+        if len(args) != 1 or kwargs:
+            return None
+        row = args[0]
+        if type(row) is not kind or len(row) != count:
+            return None
+        if set(map(type, row)) != _TENSORS_ONLY or len(set(map(id, row))) != count:
+            return None
+        return list(row)
+
+    return read
+
 
 def reader(structure: Structure) -> Reader:
     """What :func:`flatten` takes out of a value of this structure, as a function; of any other value it gives None.

@@ -307,7 +307,7 @@ def test_threads_of_a_region_are_not_left_to_eager(exported: Path, monkeypatch: 
         now = iter([5, made, 5, after])  # around making the predictor, around the run
         executable = PredictorExecutable(exported, {"threads": 2}, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(device, "math_threads_now", lambda now=now: next(now))
+            patched.setattr(device, "_thread_counter", lambda now=now: lambda: next(now))
             executable.run([paddle.randn([2, 4])])
         assert told == expected
         executable.close()

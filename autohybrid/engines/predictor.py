@@ -39,6 +39,8 @@ from autohybrid.errors import ConversionError
 from autohybrid.logs import noise_is_wanted
 from autohybrid.structure import Tensor
 
+_clone = paddle.Tensor.clone
+
 DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
 """Always deleted. ``inplace_pass`` overwrites operands that are needed again, on a CPU in Paddle 3.0 to 3.3."""
 
@@ -244,7 +246,7 @@ class PredictorExecutable:
         return self.predictors * sum(file.stat().st_size for file in files)
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return self._pool.use(_Predictor.run, list(tensors))
+        return self._pool.use(_Predictor.run, tensors)
 
     def ready(self) -> None:
         """Makes this thread's predictor now, which the first run would."""
@@ -291,31 +293,27 @@ class _Predictor:
     def __init__(self, predictor: Any, inputs: int) -> None:
         self._predictor = predictor
         self._stream = device.stream()
-        names = list(predictor.get_input_names())
         # Paddle may have dropped inputs that the program doesn't use, and nothing promises their order.
-        self._order = [place_of(name) for name in names]
-        self._in_order = self._order == list(range(inputs))
-        self._has_run = False
+        order = [place_of(name) for name in predictor.get_input_names()]
+        self._order = order if order != list(range(inputs)) else None
+        self._run: Callable[[list[Tensor]], list[Tensor]] = self._first_run
 
-    def run(self, tensors: list[Tensor]) -> list[Tensor]:
-        if self._stream is not None and device.stream() != self._stream:
+    def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        elsewhere = self._stream is not None and device.stream() != self._stream
+        if elsewhere:
             device.synchronize()
-            outputs = self._ran(tensors)
-            device.synchronize()
-            return outputs
-        return self._ran(tensors)
-
-    def _ran(self, tensors: list[Tensor]) -> list[Tensor]:
-        given = tensors if self._in_order else [tensors[index] for index in self._order]
+        given = list(tensors) if self._order is None else [tensors[index] for index in self._order]
         # Clones, for what comes back may be a buffer that the next run overwrites, or an input; whether it is depends
         # on layouts that oneDNN chooses by shape. The copy costs a microsecond and the time to move the bytes.
-        outputs = device.keeping_math_threads(self._predictor.run if self._has_run else self._first_run, given)
-        return [output.clone() for output in outputs]
+        outputs = [*map(_clone, device.keeping_math_threads(self._run, given))]
+        if elsewhere:
+            device.synchronize()
+        return outputs
 
     def _first_run(self, tensors: list[Tensor]) -> list[Tensor]:
         with garbage.collected():
             outputs: list[Tensor] = self._predictor.run(tensors)
-        self._has_run = True
+        self._run = self._predictor.run
         return outputs
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import paddle
@@ -33,6 +33,7 @@ from autohybrid.structure import (
     described_as,
     flatten,
     rebuild,
+    row_kind,
 )
 
 
@@ -47,6 +48,11 @@ class Answer:
     structure: Structure
     sources: tuple[int | None, ...]
     differentiable: tuple[bool, ...]
+    _row: type | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        computed = self.sources == (None,) * len(self.sources)
+        object.__setattr__(self, "_row", row_kind(self.structure) if computed else None)
 
     @classmethod
     def of(cls, value: Any, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]]:
@@ -94,8 +100,10 @@ class Answer:
 
     def rebuild(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Any:
         """The answer with the program's outputs in their places."""
-        if type(self.structure) is Slot and self.sources == (None,):
-            return outputs[0]
+        row = self._row
+        if row is not None:
+            # The usual answers: one Tensor, a list or a tuple of them.
+            return outputs[0] if row is Slot else row(outputs)
         remaining = iter(outputs)
         tensors = [next(remaining) if source is None else inputs[source] for source in self.sources]
         return rebuild(self.structure, tensors)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import paddle
-from paddle.base import framework
 from paddle.base.dygraph.base import in_to_static_mode
+from paddle.base.framework import global_var
 
 from autohybrid.engines import Busy
 from autohybrid.errors import AutohybridError, UsageError
@@ -37,6 +37,9 @@ PERMANENT = frozenset({"state", "effects", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
 
 _NO_AMP = paddle.base.core.AmpLevel.O0
+
+_has_grad: Callable[[], bool] = getattr(paddle.base.core, "_has_grad", paddle.is_grad_enabled)
+"""What ``paddle.is_grad_enabled`` asks in later Paddles."""
 
 _CALM_AFTER = 2
 _MOST_CALM = 8
@@ -123,19 +126,27 @@ class Region:
         return self._shelf.variants
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # The short way has as few Python functions in it as can be: in a program that does something else in between,
+        # each of them costs more than what it does.
         self._number += 1
         recent = self._recent
-        alike = recent.takes(args, kwargs) if recent is not None else None
-        if recent is not None and alike is not None and self._nothing_to_consider():
-            answer = recent.again(alike)
+        if recent is not None and self._nothing_to_consider():
+            answer = recent.again(args, kwargs)
             if answer is not UNUSUAL:
                 recent.last_used = self._number
-                self._count_hybrid()
+                with self._counting:
+                    self.hybrid_calls += 1
                 return answer
+        return self._considered(args, kwargs)
+
+    def _considered(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer to a call that may be unlike the last one, or made in other circumstances."""
         reason = self._bypassed()
         if reason:
             return self._eager(reason, args, kwargs)
-        if recent is not None and alike is not None and recent.serving:
+        recent = self._recent
+        alike = recent.takes(args, kwargs) if recent is not None else None
+        if recent is not None and alike is not None:
             recent.last_used = self._number
             return self._answered(recent, _Call(args, kwargs, recent.arguments, alike))
         tensors, structure = flatten((args, kwargs))
@@ -156,10 +167,10 @@ class Region:
             snapshot is not None
             and not snapshot.training
             and not self._stale
-            and not paddle.is_grad_enabled()
+            and not _has_grad()
             and not switched_off()
-            and not in_to_static_mode()
-            and framework._dygraph_tracer()._amp_level == _NO_AMP
+            and not global_var._in_to_static_mode_
+            and global_var._dygraph_tracer_._amp_level == _NO_AMP
             and snapshot.looks_unchanged()
         )
 
@@ -237,7 +248,7 @@ class Region:
             return off
         if in_to_static_mode():
             return "called while being traced"
-        if framework._dygraph_tracer()._amp_level != _NO_AMP:
+        if global_var._dygraph_tracer_._amp_level != _NO_AMP:
             return "automatic mixed precision"
         snapshot = self._snapshot
         if snapshot is None:
@@ -372,14 +383,11 @@ class Region:
         return self._answer(variant, answer, outputs, call)
 
     def _answer(self, variant: Variant, answer: Answer, outputs: Sequence[Tensor], call: _Call) -> Any:
-        self._count_hybrid()
+        with self._counting:
+            self.hybrid_calls += 1
         variant.served = True
         known = self._known(call.tensors) if variant.hands_on_state else call.tensors
         return answer.rebuild(outputs, known)
-
-    def _count_hybrid(self) -> None:
-        with self._counting:
-            self.hybrid_calls += 1
 
     def _may_go_by_records(self) -> bool:
         """Whether a proof of another process's may answer for this one. Gradients and training mode are asked of eager,

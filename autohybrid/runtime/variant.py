@@ -6,7 +6,6 @@ import enum
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,12 @@ from autohybrid.runtime.program import Answer, FlatProgram
 from autohybrid.runtime.signature import Shapes
 from autohybrid.runtime.undisturbed import undisturbed
 from autohybrid.store import Key, Store, Verified
-from autohybrid.structure import Structure, Tensor, flatten, reader, rebuild
+from autohybrid.structure import Structure, Tensor, call_reader, flatten, rebuild
 
-_LOOK = attrgetter("shape", "dtype")
+# Of a Tensor, without a function of Python's: these are called for each Tensor of each call.
+_shape = paddle.Tensor.shape.__get__
+_dtype = paddle.Tensor.dtype.__get__
+_is_contiguous = paddle.Tensor.is_contiguous
 
 
 class Overtaken(Exception):
@@ -118,8 +120,9 @@ class Variant:
         self._alone = False
         self._own_graph = False
         self._copies = False
-        self._read = reader(arguments)
-        self._looks: list[tuple[list[int], Any]] = []
+        self._read = call_reader(arguments)
+        self._last_shapes: list[list[int]] = []
+        self._last_dtypes: list[Any] = []
         self._proofs_left = recipe.proofs
         self._unsettled = 0
         self._outcomes: list[straight.Outcome] = []
@@ -130,30 +133,33 @@ class Variant:
 
         Cheaper than taking the call apart; None doesn't mean that it can't answer.
         """
-        if not self.serving or self.straight:
+        if self._conversion is None or self.state is not State.SERVING or self.straight:
             return None  # which of straight ones answers is decided by what the call computes
-        tensors = self._read((args, kwargs))
-        return tensors if tensors is not None and [*map(_LOOK, tensors)] == self._looks else None
+        tensors = self._read(args, kwargs)
+        if tensors is None or [*map(_shape, tensors)] != self._last_shapes:
+            return None
+        return tensors if [*map(_dtype, tensors)] == self._last_dtypes else None
 
     def note_kind(self, tensors: Sequence[Tensor]) -> None:
         """Remembers what the Tensors of a call that it serves look like, for :meth:`takes`."""
-        self._looks = [*map(_LOOK, tensors)]
+        self._last_shapes, self._last_dtypes = [*map(_shape, tensors)], [*map(_dtype, tensors)]
 
-    def again(self, tensors: list[Tensor]) -> Any:
+    def again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer to a call that it :meth:`takes`; :data:`UNUSUAL` when the region must decide about it.
 
         What is left out here is what such a call has in common with the last one, for which it was done: finding the
         variant by the call's structure, dtypes and shapes. Errors are left out too: run again, they come again.
         """
+        tensors = self.takes(args, kwargs)
         made, answer = self._conversion, self.answer
-        if made is None or answer is None or self.hands_on_state:
+        if tensors is None or made is None or answer is None or self.hands_on_state:
             return UNUSUAL
         alone = not made.executable.concurrent
         if alone and not self.busy.acquire(blocking=False):
             return UNUSUAL
         try:
-            if not self.serving:
-                return UNUSUAL
+            if alone and not self.serving:
+                return UNUSUAL  # another thread has ended it before this one had it
             outputs = self.run(tensors)
         except Exception:  # noqa: BLE001 - the region knows what to do about each
             return UNUSUAL
@@ -171,7 +177,7 @@ class Variant:
     @property
     def kind(self) -> list[tuple[Any, tuple[int, ...]]]:
         """Dtype of each Tensor of the calls it is for, and its shape, with -1 in dimensions that vary."""
-        return [(dtype, shape) for (_, dtype), shape in zip(self._looks, self.shapes, strict=True)]
+        return [*zip(self._last_dtypes, self.shapes, strict=True)]
 
     @property
     def outcomes(self) -> Sequence[straight.Outcome]:
@@ -480,8 +486,8 @@ def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
 
     Not through ``Tensor.contiguous``, which changes the caller's Tensor in place and cuts it off its base.
     """
-    if all(map(paddle.Tensor.is_contiguous, tensors)):
-        return list(tensors)
+    if all(map(_is_contiguous, tensors)):
+        return tensors if type(tensors) is list else list(tensors)
     return [tensor if tensor.is_contiguous() else tensor.clone() for tensor in tensors]
 
 
