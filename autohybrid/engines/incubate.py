@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,15 @@ class _Wrapped:
         self._directory = directory
         self._config = config
         self._remove = removed_with(self, directory)
-        self._predictor: Any = None
+        self._run: Callable[[list[Tensor]], list[Tensor]] | None = None
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        if self._predictor is not None:
-            results: list[Tensor] = device.keeping_math_threads(self._predictor.run, list(tensors))
-            return results
+        if self._run is not None:
+            return device.keeping_math_threads(self._run, list(tensors))
         answer = device.keeping_math_threads(self._wrapped, list(tensors))
         # The wrapper compares shapes again at each call and would export anew in the middle of one; the region that
         # calls this has its own variants, so that from here on the predictor alone is needed.
-        self._predictor = _inference_engine(self._wrapped).predictor
+        self._run = _inference_engine(self._wrapped).predictor.run
         return list(answer) if isinstance(answer, (list, tuple)) else [answer]
 
     def copy_to(self, directory: Path) -> StaticModel:
@@ -111,7 +110,7 @@ class _Wrapped:
         return copied(stem, directory, self._config)
 
     def close(self) -> None:
-        self._predictor = self._wrapped = None
+        self._run = self._wrapped = None
         self._remove()
 
 

@@ -34,6 +34,7 @@ from autohybrid.engines.paddle_export import (
 )
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.silence import stdout_kept, warnings_held_back
+from autohybrid.engines.small_program import ELEMENTS, is_small
 from autohybrid.engines.static_model import StaticModel, copied
 from autohybrid.errors import ConversionError
 from autohybrid.logs import noise_is_wanted
@@ -43,6 +44,12 @@ _clone = paddle.Tensor.clone
 
 DELETED_PASSES = ("inplace_pass", *WRAPPER_DELETED_PASSES)
 """Always deleted. ``inplace_pass`` overwrites operands that are needed again, on a CPU in Paddle 3.0 to 3.3."""
+
+_PLACEMENT = "onednn_placement_pass"
+"""What gives operators to oneDNN; the fusions that oneDNN has kernels for are other passes."""
+
+_OF_ONEDNN = ("onednn", "onednn_cache", "precision")
+"""Options that ask for oneDNN, or for doing without it, in so many words."""
 
 MOST_PREDICTORS = 4
 """``max_predictors`` unless told otherwise; a predictor holds one to two copies of the weights."""
@@ -85,7 +92,7 @@ DIMENSIONS = (
     Dimension(
         name="oneDNN",
         alternatives=on_cpu(
-            Alternative(options={"deleted_passes": ["onednn_placement_pass"]}, cures=True, hope=1.2),
+            Alternative(options={"deleted_passes": [_PLACEMENT]}, cures=True, hope=1.2),
             Alternative(options={"onednn": False}, cures=True, hope=1.2, lean=True),
             Alternative(options={"optimization_level": 0}, cures=True),
         ),
@@ -116,7 +123,8 @@ class PredictorEngine:
     Options:
         threads: math threads on a CPU; as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Paddle sets
             this for the whole calling thread; it is set back after each run.
-        onednn: use oneDNN on a CPU (True).
+        onednn: use oneDNN on a CPU. True unless told otherwise, but not for the operators of a program that has small
+            values only (:mod:`small_program`).
         onednn_cache: how many shapes oneDNN's cache may hold primitives for.
         deleted_passes: names of IR passes to delete besides :data:`DELETED_PASSES`.
         ir_optim: optimise the program (True).
@@ -169,7 +177,8 @@ class PredictorEngine:
             raise ConversionError(f"{self.name}: this Paddle was built without CINN")
 
     def made_with(self) -> dict[str, str]:
-        return {}
+        # Which of its passes the same files are opened with.
+        return {"small": str(ELEMENTS)}
 
     def convert(self, request: Request) -> PredictorExecutable:
         self.check_options(request.options)
@@ -261,7 +270,7 @@ class PredictorExecutable:
 
     def copy_to(self, directory: Path) -> StaticModel:
         config = {"ir_optim": True, "onednn": True, "threads": device.math_threads(), **self._options}
-        config["deleted_passes"] = [*DELETED_PASSES, *self._options.get("deleted_passes", ())]
+        config["deleted_passes"] = deleted_passes(_program_in(self._directory), self._options)
         config.pop("max_predictors", None)
         if config.pop("program", "") == "pdmodel":
             config["ir_optim"] = False
@@ -331,9 +340,7 @@ def configured(
     Raises:
         ConversionError: no files; TensorRT is asked for, and a size varies (-1 in ``shapes``).
     """
-    model = next((file for suffix in ("json", "pdmodel") if (file := directory / f"{STEM}.{suffix}").exists()), None)
-    if model is None:
-        raise ConversionError(f"no exported program in {directory}")
+    model = _program_in(directory)
     config = inference.Config(str(model), str(directory / f"{STEM}.pdiparams"))
     if not noise_is_wanted():
         config.disable_glog_info()
@@ -355,9 +362,23 @@ def configured(
         _configure_cpu(config, options)
     if options.get("cinn"):
         config.enable_cinn()
-    for name in (*DELETED_PASSES, *options.get("deleted_passes", ())):
+    for name in deleted_passes(model, options):
         config.delete_pass(name)
     return config
+
+
+def _program_in(directory: Path) -> Path:
+    for program in [directory / f"{STEM}.{suffix}" for suffix in _PROGRAMS]:
+        if program.exists():
+            return program
+    raise ConversionError(f"no exported program in {directory}")
+
+
+def deleted_passes(program: Path, options: dict[str, Any]) -> list[str]:
+    """The IR passes that an exported program isn't optimised by."""
+    told = any(name in options for name in _OF_ONEDNN) or device.on_gpu()
+    unasked = [] if told or not is_small(program) else [_PLACEMENT]
+    return [*dict.fromkeys([*DELETED_PASSES, *unasked, *options.get("deleted_passes", ())])]
 
 
 def _configure_tensorrt(config: Any, precision: Any, shapes: Sequence[Sequence[int]]) -> None:

@@ -44,6 +44,9 @@ class State(enum.Enum):
     REFUSED = "eager"
 
 
+_SERVING = State.SERVING
+"""Read at every call, where an enumeration's attribute would cost more than what is asked."""
+
 UNUSUAL: Any = object()
 """Stands for the answer of :meth:`Variant.again` where there is none."""
 
@@ -133,7 +136,7 @@ class Variant:
 
         Cheaper than taking the call apart; None doesn't mean that it can't answer.
         """
-        if self._conversion is None or self.state is not State.SERVING or self.straight:
+        if self.state is not _SERVING or self.straight:
             return None  # which of straight ones answers is decided by what the call computes
         tensors = self._read(args, kwargs)
         if tensors is None or [*map(_shape, tensors)] != self._last_shapes:
@@ -158,8 +161,8 @@ class Variant:
         if alone and not self.busy.acquire(blocking=False):
             return UNUSUAL
         try:
-            if alone and not self.serving:
-                return UNUSUAL  # another thread has ended it before this one had it
+            if self.state is not _SERVING:
+                return UNUSUAL  # ended by another thread
             outputs = self.run(tensors)
         except Exception:  # noqa: BLE001 - the region knows what to do about each
             return UNUSUAL
