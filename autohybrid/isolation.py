@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import select
 import signal
@@ -163,6 +164,8 @@ class Forked:
 def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signal.Signals | int]) -> None:
     """The child's whole life; never returns."""
     code = 70
+    # Garbage of the parent's is the parent's: a library's objects, whose threads aren't here, can't be taken apart here.
+    gc.freeze()
     try:
         os.setpgid(0, 0)
         _die_with(parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -138,6 +139,24 @@ def test_a_child_that_eats_memory_is_stopped() -> None:
     result = _forked(work, seconds=60.0, memory=200 << 20)
     assert isinstance(result, Stopped)
     assert "memory" in result.limit
+
+
+class _OnlyAtHome:
+    """Ends any other process that takes it apart; never refers to anything but itself."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+        self.itself = self
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_the_parent_has_dropped_is_not_taken_apart_in_the_child() -> None:
+    _OnlyAtHome()
+    assert isinstance(_forked(gc.collect), Finished)
+    gc.collect()
 
 
 def test_the_childs_own_children_go_with_it() -> None:

@@ -36,7 +36,8 @@ from autohybrid.structure import Structure, Tensor, flatten
 PERMANENT = frozenset({"state", "effects", "inputs", "random", "broke"})
 """Refusals that no change of weights or attributes takes back; :func:`autohybrid.refresh` does."""
 
-_NO_AMP = paddle.base.core.AmpLevel.O0
+_NO_AMP = paddle.base.core.AmpLevel.O0.value
+"""As a number, which is compared in a third of the time."""
 
 _has_grad: Callable[[], bool] = getattr(paddle.base.core, "_has_grad", paddle.is_grad_enabled)
 """What ``paddle.is_grad_enabled`` asks in later Paddles."""
@@ -170,7 +171,7 @@ class Region:
             and not _has_grad()
             and not switched_off()
             and not global_var._in_to_static_mode_
-            and global_var._dygraph_tracer_._amp_level == _NO_AMP
+            and global_var._dygraph_tracer_._amp_level.value == _NO_AMP
             and snapshot.looks_unchanged()
         )
 
@@ -248,7 +249,7 @@ class Region:
             return off
         if in_to_static_mode():
             return "called while being traced"
-        if global_var._dygraph_tracer_._amp_level != _NO_AMP:
+        if global_var._dygraph_tracer_._amp_level.value != _NO_AMP:
             return "automatic mixed precision"
         snapshot = self._snapshot
         if snapshot is None:
