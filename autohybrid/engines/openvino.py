@@ -367,25 +367,30 @@ class _Caller:
                 ctypes.memmove(port.address, tensor.data_ptr(), port.copied)
             else:
                 self._request.set_input_tensor(port.index, self._shared(tensor))
-        results = [None if port.make is None else port.make() for port in self._outputs]
-        for port, result in zip(self._outputs, results, strict=True):
-            if result is not None and not port.copied:
-                self._request.set_output_tensor(port.index, self._shared(result))
+        results: list[Any] = []
+        for port in self._outputs:
+            made = None if port.make is None else port.make()
+            if made is not None and not port.copied:
+                self._request.set_output_tensor(port.index, self._shared(made))
+            results.append(made)
         self._infer({}, True, False)
-        return [self._received(port, result) for port, result in zip(self._outputs, results, strict=True)]
+        for port, made in zip(self._outputs, results, strict=True):
+            if made is None:
+                results[port.index] = self._received(port)
+            elif port.copied:
+                ctypes.memmove(made.data_ptr(), port.address, port.copied)
+        return results
 
     def _shared(self, tensor: Tensor) -> Any:
         """The Tensor's own memory, as OpenVINO takes it."""
         plain = tensor if tensor.stop_gradient else tensor.detach()
         return self._tensor(np.from_dlpack(plain), shared_memory=True)
 
-    def _received(self, port: _Port, result: Any) -> Tensor:
-        if result is None:
-            found = self._request.get_output_tensor(port.index)
-            result = paddle.empty(list(found.shape), port.dtype)
-            ctypes.memmove(result.data_ptr(), _address(found), found.byte_size)
-        elif port.copied:
-            ctypes.memmove(result.data_ptr(), port.address, port.copied)
+    def _received(self, port: _Port) -> Tensor:
+        """An output whose size is only known now."""
+        found = self._request.get_output_tensor(port.index)
+        result = paddle.empty(list(found.shape), port.dtype)
+        ctypes.memmove(result.data_ptr(), _address(found), found.byte_size)
         return result
 
 
