@@ -164,7 +164,8 @@ class Forked:
 def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signal.Signals | int]) -> None:
     """The child's whole life; never returns."""
     code = 70
-    # Garbage of the parent's is the parent's: a library's objects, whose threads aren't here, can't be taken apart here.
+    # What the parent has dropped is never taken apart here: for a library's object, whose threads aren't here, that is
+    # the end of the process.
     gc.freeze()
     try:
         os.setpgid(0, 0)

@@ -17,7 +17,8 @@ from paddle import inference
 from autohybrid import device, engines
 from autohybrid.engines import Request, StorableEngine, predictor
 from autohybrid.engines.paddle_export import WRAPPER_DELETED_PASSES, export, removed_with
-from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured
+from autohybrid.engines.predictor import PredictorEngine, PredictorExecutable, configured, deleted_passes
+from autohybrid.engines.small_program import ELEMENTS, is_small
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import Finished, Forked
 from autohybrid.plan import Equality, Samples
@@ -28,11 +29,7 @@ from autohybrid.search.outcomes import Converted, Crashed, Failed, Unfit, Wrong
 from autohybrid.search.search import Search
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> Path:
-    """A directory with an exported program: one Linear, input 2x4."""
-    layer = paddle.nn.Linear(4, 4)
-
+def _exported(layer: Any, shape: tuple[int, ...], directory: Path) -> Path:
     class Flat(paddle.nn.Layer):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -41,8 +38,16 @@ def exported(tmp_path: Path) -> Path:
         def forward(self, tensors: Any) -> Any:
             return [self.layer(tensors[0])]
 
-    export(Request(program=Flat(), inputs=[paddle.randn([2, 4])], shapes=[(2, 4)], directory=tmp_path))
-    return tmp_path
+    x = paddle.randn([abs(size) for size in shape])
+    directory.mkdir()
+    export(Request(program=Flat(), inputs=[x], shapes=[shape], directory=directory))
+    return directory
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """A directory with an exported program: one Linear, input 2x4."""
+    return _exported(paddle.nn.Linear(4, 4), (2, 4), tmp_path / "exported")
 
 
 def test_it_is_installed_and_can_be_stored() -> None:
@@ -232,6 +237,33 @@ def test_every_option_reaches_a_predictor_that_runs(exported: Path) -> None:
     executable = PredictorExecutable(exported, options, 1)
     assert executable.run([paddle.randn([2, 4])])[0].shape == [2, 4]
     assert not configured(exported, options).ir_optim()
+    executable.close()
+
+
+def test_a_program_is_small_where_all_its_values_are(exported: Path, tmp_path: Path) -> None:
+    assert is_small(exported / "infer.json")
+    wide = _exported(paddle.nn.Linear(4, ELEMENTS), (1, 4), tmp_path / "wide")
+    assert not is_small(wide / "infer.json"), "its parameters aren't"
+    tall = _exported(paddle.nn.Linear(4, 4), (ELEMENTS, 4), tmp_path / "tall")
+    assert not is_small(tall / "infer.json"), "its inputs aren't"
+    varying = _exported(paddle.nn.Linear(4, 4), (-1, 4), tmp_path / "varying")
+    assert not is_small(varying / "infer.json"), "some day its inputs aren't"
+    unknown = tmp_path / "unknown.json"
+    unknown.write_text('{"program": {}}')
+    assert not is_small(unknown)
+
+
+def test_operators_of_small_programs_are_not_given_to_onednn_unless_it_is_asked_for(
+    exported: Path, tmp_path: Path
+) -> None:
+    small, large = exported / "infer.json", _exported(paddle.nn.Linear(64, 128), (1, 64), tmp_path / "l") / "infer.json"
+    assert "onednn_placement_pass" in deleted_passes(small, {})
+    assert "onednn_placement_pass" in deleted_passes(small, {"threads": 2})
+    assert "onednn_placement_pass" not in deleted_passes(small, {"onednn": True})
+    assert "onednn_placement_pass" not in deleted_passes(large, {})
+    executable = PredictorExecutable(exported, {}, 1)
+    manifest = executable.copy_to(tmp_path)
+    assert "onednn_placement_pass" in manifest.config["deleted_passes"], "as it was run, so it is handed out"
     executable.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autohybrid.structure import constants, describe, flatten, map_constants, reader, rebuild, signature
+from autohybrid.structure import call_reader, constants, describe, flatten, map_constants, reader, rebuild, signature
 
 TENSORS = (paddle.zeros([2]), paddle.ones([3, 1]), paddle.arange(4))
 
@@ -183,7 +183,9 @@ class Wrapped:
 
 READ: dict[str, Any] = {
     "one": lambda a, b: ((a,), {}),
+    "two": lambda a, b: ((a, b), {}),
     "a row": lambda a, b: (([a, b],), {}),
+    "a row that is a tuple": lambda a, b: (((a, b),), {}),
     "twice": lambda a, b: ((a, b, a), {}),
     "twice in a row": lambda a, b: (([a, a],), {}),
     "named": lambda a, b: ((a,), {"x": b, "flag": True}),
@@ -196,15 +198,34 @@ READ: dict[str, Any] = {
 @pytest.mark.parametrize("one", READ)
 @pytest.mark.parametrize("other", READ)
 def test_a_reader_takes_what_flatten_takes_and_of_its_own_structure_only(one: str, other: str) -> None:
-    read = reader(flatten(READ[one](paddle.ones([1]), paddle.ones([1])))[1])
+    structure = flatten(READ[one](paddle.ones([1]), paddle.ones([1])))[1]
     call = READ[other](paddle.ones([2]), paddle.ones([2]))
     tensors, _ = flatten(call)
-    found = read(call)
-    if one != other:
-        assert found is None
-    else:
-        assert found is not None
-        assert [id(each) for each in found] == [id(each) for each in tensors]
+    for found in (reader(structure)(call), call_reader(structure)(*call)):
+        if one != other:
+            assert found is None
+        else:
+            assert found is not None
+            assert [id(each) for each in found] == [id(each) for each in tensors]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_reader_of_usual_calls_refuses_what_is_nearly_one(kind: Any) -> None:
+    a, b = paddle.ones([1]), paddle.ones([1])
+    of_row, of_two = call_reader(flatten(((kind([a, b]),), {}))[1]), call_reader(flatten(((a, b), {}))[1])
+    other: Any = {list: tuple, tuple: list}[kind]
+    for part in ([a, a], [a, 3], [a], [a, b, paddle.ones([1])], []):
+        assert of_row((kind(part),), {}) is None
+        assert of_two(tuple(part), {}) is None
+    assert of_row((other([a, b]),), {}) is None
+    assert of_row((Pair(a, b),), {}) is None
+    assert of_row((kind([a, b]),), {"x": a}) is None
+    assert of_row((kind([a, b]), a), {}) is None
+    assert of_two((a, b), {"x": a}) is None
+    given = kind([a, b])
+    read = of_row((given,), {})
+    assert read == [a, b]
+    assert read is not given, "what is read is changed by whoever has it"
 
 
 def test_a_reader_refuses_what_is_nearly_its_structure() -> None:

@@ -1,10 +1,10 @@
 """What a region costs a call besides the program: the guards, the key, the rebuilt answer.
 
 Prints microseconds, the best of several runs: a call of ten Tensors, the quick check in it, and the full check that
-follows where the quick one sees a change. Then each engine beside Paddle's wrapper, call by call in one run, for 1, 10
-and 50 small Tensors in and as many out, with next to nothing computed: medians of the wrapper's calls and a region's, by
-turns, and then of the parts of the region's call. Nothing is called twice in a row: in a program, too, caches are cold
-when a region is called.
+follows where the quick one sees a change. Then each engine beside Paddle's wrapper, for 1, 10 and 50 small Tensors in
+and as many out, with next to nothing computed: medians of the wrapper's calls and a region's, by turns in one run, and
+then of the parts of the region's call. Nothing is called twice in a row: in a program, too, caches are cold when a
+region is called.
 
 python tools/overhead.py [--rounds 500] [-o overhead.json]
 """

@@ -1,8 +1,8 @@
 """Whether an exported program computes with small values only, for which oneDNN isn't worth what it takes.
 
-oneDNN looks for its primitive, and moves the operands into its own layouts and back, at each operator of each run: for a
-few numbers that is most of the run. Measured without it on 13 programs of values up to 4096 elements: between 1.0 and 3
-times as fast, never slower.
+At each operator of each run oneDNN looks for its primitive, and moves the operands into its own layouts and back: for
+a few numbers that is most of the run. Measured on nine programs of values up to 2304 elements (lists of products,
+dense, convolutional and attention layers): without it from as fast, within 3 %, to three times as fast.
 """
 
 from __future__ import annotations
