@@ -150,25 +150,21 @@ def row_kind(structure: Structure) -> type | None:
 
 def _row_reader(count: int) -> CallReader:
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
-        if len(args) != count or kwargs:
+        if len(args) != count or kwargs or len(set(map(id, args))) != count:
             return None
-        if set(map(type, args)) != _TENSORS_ONLY or len(set(map(id, args))) != count:
-            return None
-        return list(args)
+        return list(args) if set(map(type, args)) == _TENSORS_ONLY or _are_tensors(args) else None
 
     return read
 
 
-def _only_row_reader(kind: type, count: int) -> CallReader:
+def _only_row_reader(kind: Any, count: int) -> CallReader:
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor] | None:
         if len(args) != 1 or kwargs:
             return None
-        row = args[0]
-        if type(row) is not kind or len(row) != count:
+        row: Any = args[0]
+        if type(row) is not kind or len(row) != count or len(set(map(id, row))) != count:
             return None
-        if set(map(type, row)) != _TENSORS_ONLY or len(set(map(id, row))) != count:
-            return None
-        return list(row)
+        return list(row) if set(map(type, row)) == _TENSORS_ONLY or _are_tensors(row) else None
 
     return read
 
@@ -253,9 +249,14 @@ _TENSORS_ONLY = {paddle.Tensor}
 
 def _are_different_tensors(values: list[Any]) -> bool:
     """Not one object in two places, where the structure has two Tensors."""
-    if set(map(type, values)) != _TENSORS_ONLY and not all(isinstance(value, paddle.Tensor) for value in values):
+    if set(map(type, values)) != _TENSORS_ONLY and not _are_tensors(values):
         return False
     return len(values) < 2 or len(set(map(id, values))) == len(values)
+
+
+def _are_tensors(values: Sequence[Any]) -> bool:
+    """Parameters too, which are of a type of their own."""
+    return all(isinstance(value, paddle.Tensor) for value in values)
 
 
 def _is_constant(constant: Constant, value: Any) -> bool:

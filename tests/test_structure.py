@@ -222,6 +222,9 @@ def test_a_reader_of_usual_calls_refuses_what_is_nearly_one(kind: Any) -> None:
     assert of_row((kind([a, b]),), {"x": a}) is None
     assert of_row((kind([a, b]), a), {}) is None
     assert of_two((a, b), {"x": a}) is None
+    weight = paddle.create_parameter([1], "float32")
+    assert of_row((kind([a, weight]),), {}) == [a, weight]
+    assert of_two((weight, b), {}) == [weight, b]
     given = kind([a, b])
     read = of_row((given,), {})
     assert read == [a, b]
