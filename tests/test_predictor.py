@@ -64,13 +64,13 @@ def test_an_operand_that_is_needed_again_is_right_by_default() -> None:
 
 def test_with_paddles_own_passes_the_same_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
-    with region_of(Residual()) as region:
+    with region_of(Residual(), options={"onednn": True}) as region:
         assert settled(region, paddle.randn([4, 16])).refusal == "wrong"
 
 
 def test_without_any_pass_it_is_right_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "DELETED_PASSES", WRAPPER_DELETED_PASSES)
-    with region_of(Residual(), options={"optimization_level": 0}) as region:
+    with region_of(Residual(), options={"onednn": True, "optimization_level": 0}) as region:
         assert settled(region, paddle.randn([4, 16])).state is State.SERVING
 
 
