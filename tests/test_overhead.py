@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
 from overhead import Many, against_wrapper, serving
 
-LIMIT = 1.1
-"""Measured: up to 0.9. A machine that is busy with something else can only be waited for, see :data:`TRIES`."""
+LIMIT = 1.2
+"""Measured: 0.6 to 1.1 with one Tensor, 0.3 to 0.6 with ten. A machine that is busy with something else can only be
+waited for, see :data:`TRIES`."""
 
 TRIES = 5
 
