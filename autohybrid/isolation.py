@@ -110,7 +110,15 @@ class Forked:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 # What a signal's handler raises while Python forks is lost: functions called at a fork can't raise.
                 allowed = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
+                collecting = gc.isenabled()
+                gc.disable()
                 child = os.fork()
+            if child == 0:
+                # What the parent has dropped is never taken apart here: for a library's object, whose threads aren't
+                # here, that is the end of the process.
+                gc.freeze()
+            if collecting:
+                gc.enable()
             if child == 0:
                 os.close(reader)
                 tempfile.tempdir = scratch
@@ -164,9 +172,6 @@ class Forked:
 def _be_child(work: Work, writer: int, log: int, parent: int, allowed: set[signal.Signals | int]) -> None:
     """The child's whole life; never returns."""
     code = 70
-    # What the parent has dropped is never taken apart here: for a library's object, whose threads aren't here, that is
-    # the end of the process.
-    gc.freeze()
     try:
         os.setpgid(0, 0)
         _die_with(parent)
