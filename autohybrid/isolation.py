@@ -112,13 +112,15 @@ class Forked:
                 allowed = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
                 collecting = gc.isenabled()
                 gc.disable()
-                child = os.fork()
-            if child == 0:
-                # What the parent has dropped is never taken apart here: for a library's object, whose threads aren't
-                # here, that is the end of the process.
-                gc.freeze()
-            if collecting:
-                gc.enable()
+                try:
+                    child = os.fork()
+                    if child == 0:
+                        # What the parent has dropped is never taken apart here: for a library's object, whose threads
+                        # aren't here, that is the end of the process.
+                        gc.freeze()
+                finally:
+                    if collecting:
+                        gc.enable()
             if child == 0:
                 os.close(reader)
                 tempfile.tempdir = scratch
