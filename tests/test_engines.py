@@ -77,10 +77,8 @@ RIGHT: dict[str, tuple[Callable[..., Any], list[Any]]] = {
 
 REFUSED = {
     ("incubate", "a constant"): "answers differ",
-    ("onnxruntime", "float16"): "data type",
     ("onnxruntime", "int64 beyond 32 bits"): "integers as float32",
     ("onnxruntime", "int64 beyond 24 bits"): "integers as float32",
-    ("openvino", "float16"): "data type",
     ("openvino", "float64"): "float64",
     ("openvino", "int64 made of large floats"): "needs 64",
     ("openvino", "int64 beyond 32 bits"): "integers as float32",
