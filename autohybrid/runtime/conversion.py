@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autohybrid.engines import Engine, Executable, Request, StorableEngine
+from autohybrid.engines import Busy, Engine, Executable, Request, StorableEngine
 from autohybrid.errors import ConversionError, SetupError
 from autohybrid.logs import LOGGER
 from autohybrid.store import Key, Store, Stored, Verified
+from autohybrid.structure import Tensor
 
 FROM_STORE = "from the store"
 
@@ -45,6 +46,17 @@ class Conversion:
         """Has the entry forgotten: it proved wrong."""
         if self.store is not None and self.stored is not None:
             self.store.discard(self.stored)
+
+    def run_first(self, inputs: Sequence[Tensor]) -> list[Tensor] | None:
+        """Copies of its outputs for calls that nobody has made yet; None, and it is closed, when it doesn't run."""
+        try:
+            return [output.clone() for output in self.executable.run(inputs)]
+        except Busy:
+            self.close()
+        except Exception:  # noqa: BLE001 - whatever an engine raises: it is made anew
+            self.close()
+            self.discard()
+        return None
 
     def close(self) -> None:
         self.executable.close()

@@ -271,7 +271,7 @@ class Variant:
             made = opened(
                 recipe.engine, request, recipe.store, lambda: self._key(given), lambda each: self._trusts(each, inputs)
             )
-            outputs = _run_first(made, given) if made is not None else None
+            outputs = made.run_first(given) if made is not None else None
         if made is None or made.verified is None or outputs is None:
             return None
         answer = record_of.answer_of(made.verified, inputs)
@@ -470,18 +470,6 @@ class Variant:
         made, self._conversion = self._conversion, None
         if made is not None:
             made.close()
-
-
-def _run_first(made: Conversion, inputs: Sequence[Tensor]) -> list[Tensor] | None:
-    """Copies of the outputs of what was just opened; None, and it is closed, when it doesn't run."""
-    try:
-        return [output.clone() for output in made.executable.run(inputs)]
-    except Busy:
-        made.close()
-    except Exception:  # noqa: BLE001 - whatever an engine raises: it is made anew
-        made.close()
-        made.discard()
-    return None
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
