@@ -51,6 +51,11 @@ def test_level_is_near_in_ratio_or_in_microseconds(ours: float, level: bool) -> 
     assert line.endswith("yes") == level
 
 
+def test_what_may_as_well_be_level_is_open() -> None:
+    text = verdicts(_results(_row("wrapper, whole", [0.1] * 3), _row("autohybrid", [0.1, 0.11, 0.11])))
+    assert next(line for line in text.splitlines() if line.startswith("resnet50")).endswith("open")
+
+
 def test_a_few_microseconds_behind_a_tiny_call_are_level() -> None:
     text = verdicts(_results(_row("wrapper, whole", [50e-6] * 3), _row("autohybrid", [80e-6] * 3)))
     line = next(line for line in text.splitlines() if line.startswith("resnet50"))

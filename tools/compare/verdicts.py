@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import binom
 from tabulate import tabulate
 
 OURS = ("autohybrid", "autohybrid + extras")
@@ -20,8 +21,9 @@ EXTRAS = ("ONNX Runtime, whole", "OpenVINO, whole")
 
 WRAPPER = "wrapper, whole"
 SIX = ("resnet50", "mobilenet_v2", "densenet121", "encoder 6x256", "encoder 12x384", "encoder 4x32")
+LEVEL = 0.98
 NEAR = 40e-6
-"""Seconds a call within which two rows count as equal."""
+"""The ratio, and the seconds a call, within which two rows count as equal."""
 
 Results = dict[str, list[dict[str, Any]]]
 
@@ -32,7 +34,7 @@ class Beside:
 
     Attributes:
         speed: the median of the rounds' ratios, the other's seconds by ours: above 1 we are faster.
-        low, high: its quartiles.
+        low, high: what it lies between, at 95 % confidence, by the order of the ratios.
         behind: the median of the rounds' differences, ours less the other's, in seconds a call.
         over_eager: likewise the ratio over eager with one thread.
     """
@@ -63,7 +65,7 @@ def comparisons(results: Results) -> Iterator[Beside]:
             others = [each for each in rows if _is_rival(each, ours)]
             best = min(others, key=lambda each: statistics.median(each["samples"]))
             quotients = [one / own for one, own in zip(best["samples"], ours["samples"], strict=True)]
-            low, _, high = statistics.quantiles(quotients, n=4) if len(quotients) > 1 else quotients * 3
+            low, high = _limits(quotients)
             yield Beside(
                 workload=workload,
                 row=ours["row"],
@@ -75,6 +77,13 @@ def comparisons(results: Results) -> Iterator[Beside]:
                 behind=statistics.median(own - one for one, own in zip(best["samples"], ours["samples"], strict=True)),
                 over_eager=ratio(eager, ours["samples"]),
             )
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of the median at 95 % confidence, whatever the distribution: the sign test's order statistics."""
+    ordered = sorted(values)
+    at = max(0, int(binom.ppf(0.025, len(ordered), 0.5)) - 1)
+    return ordered[at], ordered[-1 - at]
 
 
 def _is_rival(other: dict[str, Any], ours: dict[str, Any]) -> bool:
@@ -112,13 +121,19 @@ def verdicts(results: Results) -> str:
             f"{each.speed:.3f}",
             f"{each.low:.2f} to {each.high:.2f}",
             f"{each.behind * 1e6:.0f}",
-            "yes" if each.speed >= 0.98 or each.behind <= NEAR else "no",
+            _level(each),
         ]
         for each in found
     ]
-    headers = ["workload", "row", "over eager", "best other", "speed", "quartiles", "us behind", "level"]
-    level = "level: at least 0.98 of the best other row, or at most 40 us a call behind it"
+    headers = ["workload", "row", "over eager", "best other", "speed", "95 % interval", "us behind", "level"]
+    level = "level: at least 0.98 of the best other row, or at most 40 us a call behind it; open: it may be"
     return "\n".join([_table(headers, rows), level, "", *_means(found, results)])
+
+
+def _level(found: Beside) -> str:
+    if found.speed >= LEVEL or found.behind <= NEAR:
+        return "yes"
+    return "open" if found.high >= LEVEL else "no"
 
 
 def _means(found: Sequence[Beside], results: Results) -> Iterator[str]:
