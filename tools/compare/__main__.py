@@ -14,11 +14,13 @@ import argparse
 import json
 import os
 import platform
+import random
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +32,10 @@ from verdicts import OURS, speeds, verdicts
 from workloads import WORKLOADS
 
 HERE = Path(__file__).parent
+SPINNING = 0.25
+"""Seconds after which no idle thread of a row's is busy any more: Paddle's wait busily for 0.2 s (Intel's OpenMP), and
+would take a core from whichever row is next."""
+
 PREPARING = 400.0
 """Seconds after which a row is given up: it hangs, or takes longer to convert than anybody would wait."""
 
@@ -133,11 +139,13 @@ def compared(workload: str, rows: list[str], threads: list[int], rounds: int, se
         for each in processes[1:]:
             found = difference(expected, each.answers()) if not each.problem else ""
             each.problem = each.problem or (f"wrong: {found}" if found else "")
-        for number in range(rounds):
-            # None is always the one behind the same other one, whose threads may still be spinning.
-            first = number % len(processes)
-            for each in (*processes[first:], *processes[:first]):
+        order, chance = list(processes), random.Random(0)
+        for _ in range(rounds):
+            chance.shuffle(order)
+            for each in order:
                 each.sample(seconds)
+                if each.threads > 1:
+                    time.sleep(SPINNING)
         for each in processes:
             each.close()
         return [
