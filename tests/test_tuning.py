@@ -250,6 +250,22 @@ def test_between_engines_that_were_tried_the_race_decides_without_certainty(
     assert [each.engine for each in lost] == ([] if chosen == "other" else ["other"])
 
 
+@pytest.mark.parametrize(("ratios", "races"), [([2.0, 2.0], 0), ([1.0, 3.0], 1)])
+def test_another_engine_is_raced_where_its_trial_does_not_tell_that_it_is_slower(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, ratios: list[float], races: int
+) -> None:
+    made = bench({"": [_converted(3.0)]})
+    made.search.run()
+    (first,) = made.search.findings.attempts
+    wide = plan.Samples(eager=ratios * 15, hybrid=[1.0] * 30)
+    slower = msgspec.structs.replace(msgspec.convert(_converted(2.0).value, Converted), samples=wide)
+    monkeypatch.setattr(engines, "by_name", lambda name: Other() if name == "other" else Honest())
+    made.search.findings.note(replace(first, engine="other", outcome=slower))
+    tuning, track = _tuning(made, {"": 0.9})
+    tuning.run()
+    assert len(track.races) == races
+
+
 def test_what_is_left_of_the_time_decides_what_matters(bench: MakeBench) -> None:
     made = bench({"": [_converted(30.0)]}, engine=Offering())
     made.search.run()

@@ -35,7 +35,8 @@ MOST_RACES = 2
 """For one candidate: the second has what else is worth trying on top of the first one's winner."""
 
 CLOSE = 1.15
-"""Another engine takes part in a race when its trial was at most so many times slower than the best one's."""
+"""Another engine takes part in a race when its trial was at most so many times slower than the best one's, or when its
+own interval reaches the best one's speed: with several threads trials at different times differ by more."""
 
 NEARLY_ALL = 0.95
 """Share of the time in a candidate for which options may be tried that take the cores from everything else."""
@@ -120,7 +121,7 @@ class Tuning:
                 if not each.alone or self._is_nearly_all(best.candidate)
             ]
             for options, hope, change in (
-                (right.options, CLOSE, right.options),
+                (right.options, _hope_of_another_trial(right.outcome), right.options),
                 *((combined(right.options, each.options), each.hope, each.options) for each in offered),
             ):
                 key = key_of(right.engine, options)
@@ -252,6 +253,11 @@ class Tuning:
     def _isolated(self, race: Race, seconds: float) -> Result:
         self.search.findings.trials += 1
         return self.isolation.run(race.conduct, seconds=seconds, memory=self.memory)
+
+
+def _hope_of_another_trial(found: Converted) -> float:
+    comparison = found.samples.comparison()
+    return max(CLOSE, comparison.high / comparison.speedup) if comparison.speedup > 0.0 else CLOSE
 
 
 def _raced(result: Result) -> Raced:
