@@ -74,7 +74,8 @@ class Worker:
         return {}
 
     def sample(self, seconds: str) -> dict[str, Any]:
-        given, found = self.inputs[0], []
+        given = self.inputs[0]
+        found: list[float] = []
         # Other processes have had the caches in the meantime.
         self.call(*given)
         ends = (now := time.perf_counter()) + float(seconds)
