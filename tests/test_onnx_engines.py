@@ -143,13 +143,20 @@ def test_it_computes_in_float32_unless_asked(engine: str) -> None:
         assert apart(region(x), expected) < 1e-5 * float(expected.abs().max())
 
 
-def test_openvino_is_told_to_compute_in_float32_and_leave_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("threads", "cores", "options", "pinned"),
+    [(3, 3, {}, True), (3, 4, {}, False), (1, 1, {}, False), (3, 3, {"pinning": False}, False)],
+)
+def test_openvino_is_told_to_compute_in_float32_and_pins_only_where_it_has_all_cores(
+    monkeypatch: pytest.MonkeyPatch, threads: int, cores: int, options: dict[str, Any], pinned: bool
+) -> None:
     # Whether it would do otherwise depends on the processor.
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    settings = openvino._settings({})
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    settings = openvino._settings(options)
     assert settings["INFERENCE_PRECISION_HINT"] == "f32"
-    assert settings["INFERENCE_NUM_THREADS"] == 3
-    assert settings["ENABLE_CPU_PINNING"] is False
+    assert settings["INFERENCE_NUM_THREADS"] == threads
+    assert settings["ENABLE_CPU_PINNING"] is pinned
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

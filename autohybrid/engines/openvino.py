@@ -23,7 +23,7 @@ import paddle
 
 from autohybrid import device
 from autohybrid.engines import onnx_export, rules
-from autohybrid.engines.dimensions import PRECISION, THREADS, Alternative, Dimension, with_threads
+from autohybrid.engines.dimensions import PRECISION, THREADS
 from autohybrid.engines.forks import never_destroyed_in_children
 from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
@@ -69,19 +69,14 @@ class OpenVinoEngine:
 
     Options:
         threads: as many as eager uses (``OMP_NUM_THREADS``) unless told otherwise. Threads of its own, beside Paddle's.
-        pinning: whether its threads are bound to cores (False: Paddle's threads would be in their way).
+        pinning: whether its threads are bound to cores. Unless told otherwise where there is one for each core of the
+            machine: after a pause the kernel may wake two on one core. Fewer could meet those of another process there.
         precision: float32 unless told otherwise, or bfloat16 where the processor computes with it.
         device: what computes, by OpenVINO's name for it (``CPU``).
     """
 
     name = "openvino"
-    dimensions = (
-        THREADS,
-        PRECISION,
-        Dimension(
-            name="cores", alternatives=with_threads(Alternative(options={"pinning": True}, hope=1.1, alone=True))
-        ),
-    )
+    dimensions = (THREADS, PRECISION)
 
     def unavailable(self) -> str | None:
         missing = onnx_export.lacking("openvino", "paddle2onnx")
@@ -169,9 +164,10 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     # Left to itself, it computes in bfloat16 where the processor can.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[options.get("precision", "float32")]}
     if _device(options) == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = device.granted_threads(options.get("threads"))
+        threads = device.granted_threads(options.get("threads"))
+        settings["INFERENCE_NUM_THREADS"] = threads
         settings["NUM_STREAMS"] = 1
-        settings["ENABLE_CPU_PINNING"] = options.get("pinning", False)
+        settings["ENABLE_CPU_PINNING"] = options.get("pinning", threads > 1 and threads == os.cpu_count())
     return settings
 
 
