@@ -463,6 +463,21 @@ def test_what_others_left_spinning_is_let_go_to_sleep(
     assert done == [*rests, *uncounted, "call", "call"]
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(0.2, 1), (0.05, 2)])
+def test_a_long_call_wakes_its_threads_itself(seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, made = 0.0, 0
+
+    def call() -> None:
+        nonlocal now, made
+        now, made = now + seconds, made + 1
+
+    monkeypatch.setattr(sampling, "math_threads", lambda: 2)
+    monkeypatch.setattr(sampling, "let_threads_rest", lambda: None)
+    monkeypatch.setattr(sampling, "clock", lambda: now)
+    assert sampling.duration(call) == pytest.approx(seconds)
+    assert made == calls
+
+
 @pytest.mark.parametrize(("busy", "looks"), [(0, 1), (3, 4), (1000, 20)])
 def test_nobody_waits_for_threads_that_rest(busy: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KMP_BLOCKTIME", raising=False)

@@ -313,20 +313,31 @@ def test_no_other_engine_is_begun_when_the_budget_has_ended(bench: MakeBench) ->
         assert made.search.findings.complete == (tried == 2)
 
 
-@pytest.mark.parametrize(("results", "tried"), [([HUNG], 1), ([_converted(2.0), HUNG, HUNG], 3)])
-def test_what_takes_too_long_to_convert_is_left_for_its_parts(
-    results: list[Result], tried: int, bench: MakeBench
+@pytest.mark.parametrize(("runtime", "tried"), [("alike", 1), ("another", 2)])
+def test_an_engine_that_computes_alike_gets_no_second_chance_where_time_was_too_short(
+    runtime: str, tried: int, bench: MakeBench
 ) -> None:
+    class First(Honest):
+        runtime = "alike"
+
     class Second(Honest):
         name = "second"
 
-    class Third(Honest):
-        name = "third"
-
-    made = bench({"": results})
-    made.search._engines += [Second(), Third()]
+    Second.runtime = runtime  # type: ignore[attr-defined]
+    made = bench({"": [HUNG, HUNG]}, engine=First())
+    made.search._engines = [First(), Second()]
     made.search.run()
     assert made.isolation.tried.count("") == tried
+
+
+def test_with_several_threads_a_trial_has_more_time(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        made = bench({"": [_converted(9.0)]}, budget=30.0)
+        made.search.run()
+        limits.append(made.isolation.limits[0])
+    assert limits[1] > limits[0]
 
 
 def test_a_trial_never_gets_the_whole_budget_when_there_is_plenty(bench: MakeBench) -> None:

@@ -15,6 +15,9 @@ MOST_WITHOUT_LIMITS = 3 * FEWEST_PAIRS
 """However slow they are, so many pairs are made to come to any limit at all."""
 
 MOST_PAIRS = 400
+LONG_FOR_WAKING = 0.1
+"""Seconds of a call in which it makes no difference that threads had to be woken at its beginning."""
+
 LONG_ENOUGH = 1e-2
 """Seconds: a sample needs no more than one such call."""
 
@@ -114,11 +117,13 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
 
     Where there are several threads, those that the action before has left spinning are let go to sleep first, and this
     action's own are woken by a call that isn't counted: a library beside Paddle would share the cores with Paddle's
-    threads otherwise, which it doesn't when it is called again and again.
+    threads otherwise, which it doesn't when it is called again and again. A call of ``LONG_FOR_WAKING`` counts itself.
     """
     if wall_clock or math_threads() > 1:
         let_threads_rest()
-        action()
+        woken = _seconds(action)
+        if woken >= LONG_FOR_WAKING:
+            return woken
     before = seconds_kept_waiting()
     synchronize()
     started = clock()
@@ -128,6 +133,14 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
     passed = clock() - started
     waited = seconds_kept_waiting() - before if math_threads() == 1 and not wall_clock else 0.0
     return (passed - waited if waited < passed else passed) / repeats
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    synchronize()
+    started = clock()
+    action()
+    synchronize()
+    return clock() - started
 
 
 def have_threads(options: Iterable[dict[str, Any]]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from autohybrid import engines
+from autohybrid.device import math_threads, seconds_of_spinning
 from autohybrid.engines import Engine, runtime_of
 from autohybrid.isolation import Died, Finished, Isolation, Raised, Result, Stopped
 from autohybrid.observe.profile import Profile, RootProfile, Spot
@@ -26,6 +27,7 @@ from autohybrid.search.kept import Kept
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
 from autohybrid.search.progress import Progress, Step
+from autohybrid.search.sampling import FEWEST_PAIRS
 from autohybrid.search.trial import Trial, inputs_of
 from autohybrid.stats import amdahl_ceiling
 from autohybrid.store import Store
@@ -276,17 +278,15 @@ class Search:
 
         Nothing is to be hoped for where the candidate itself is unfit. Engines with the same ``runtime`` trace and
         compute alike: where one of them converted rightly, or tracing failed, another would only take the time again.
-        It is tried where what failed lies behind the export, which is where their settings differ. What nobody has
-        converted in its time isn't tried again: tracing takes as long for the next engine, and the parts are waiting.
+        It is tried where what failed lies behind the export, which is where their settings differ, and not where the
+        first one's time was too short.
         """
-        made = self.findings.attempts_of(candidate)
-        converts = any(isinstance(each.outcome, Converted) for each in made)
-        for attempt in made:
-            if isinstance(attempt.outcome, Unfit) or (isinstance(attempt.outcome, TimedOut) and not converts):
+        for attempt in self.findings.attempts_of(candidate):
+            if isinstance(attempt.outcome, Unfit):
                 return False
             alike = runtime_of(engines.by_name(attempt.engine)) == runtime_of(engine) and attempt.engine != engine.name
             untraceable = isinstance(attempt.outcome, Failed) and not attempt.outcome.exported
-            if alike and (untraceable or isinstance(attempt.outcome, Converted)):
+            if alike and (untraceable or isinstance(attempt.outcome, (Converted, TimedOut))):
                 return False
         return True
 
@@ -430,6 +430,9 @@ class Search:
         """Seconds after which a trial that is begun now counts as hanging."""
         root = candidate.root
         needed = SHORTEST_LIMIT + CALLS_IN_A_TRIAL * root.seconds / root.calls
+        if math_threads() > 1:
+            # Before each call that counts there is one that doesn't, and a rest, see :func:`sampling.duration`.
+            needed += 2 * FEWEST_PAIRS * (root.seconds / root.calls + seconds_of_spinning())
         limit = max(needed, LONGEST_SHARE_OF_BUDGET * self._budget.left)
         return max(1.0, min(limit, self._budget.left))
 
