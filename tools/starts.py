@@ -222,6 +222,7 @@ def measured_here(expression: str, plan: str) -> dict[str, float]:
         spent["apply"] = clock() - began
         from autohybrid.runtime import variant
         from autohybrid.runtime.attach import regions_of
+        from autohybrid.runtime.conversion import Conversion
         from autohybrid.store import Store
 
         (engine,) = {region.recipe.engine for region in regions_of(model)}
@@ -230,7 +231,7 @@ def measured_here(expression: str, plan: str) -> dict[str, float]:
             timed("find", Store, "find"),
             timed("open", engine, "convert"),
             timed("open", engine, "open"),
-            timed("first run", variant, "_run_first"),
+            timed("first run", Conversion, "run_first"),
         ):
             began = clock()
             model(*inputs)
