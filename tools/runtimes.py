@@ -65,6 +65,7 @@ def settings_for(threads: int) -> list[Setting]:
         both(name="regions"),
         both(name="spinning", options={"onnxruntime": {"spinning": True}}),
         both(name="pinning", options={"openvino": {"pinning": True}}),
+        both(name="no pinning", options={"openvino": {"pinning": False}}),
     ]
     if threads > 1:
         made += [
