@@ -461,6 +461,9 @@ def test_what_others_left_spinning_is_let_go_to_sleep(
     sampling.duration(lambda: done.append("call"), 2, wall_clock=wall_clock)
     uncounted = ["call"] if rests else []
     assert done == [*rests, *uncounted, "call", "call"]
+    done.clear()
+    sampling.duration(lambda: done.append("call"), 2, wall_clock=wall_clock, again=True)
+    assert done == ["call", "call"]
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.2, 1), (0.05, 2)])

@@ -577,6 +577,7 @@ class Steps:
 
     def __init__(self, clock: Clock, eager: float, hybrid: float) -> None:
         self.order: list[str] = []
+        self.again: list[bool] = []
         self._clock = clock
         self._seconds = {"eager": eager, "hybrid": hybrid}
 
@@ -585,10 +586,12 @@ class Steps:
         self._clock.now += self._seconds[name]
         return self._seconds[name]
 
-    def eager(self) -> float:
+    def eager(self, again: bool = False) -> float:
+        self.again.append(again)
         return self._do("eager")
 
-    def hybrid(self) -> float:
+    def hybrid(self, again: bool = False) -> float:
+        self.again.append(again)
         return self._do("hybrid")
 
 
@@ -616,8 +619,8 @@ def test_measuring_ends_when_it_is_clear_or_out_of_time(
 class Wavering(Steps):
     """Whose eager durations are now below, now above what they are given as, so that nothing becomes clear."""
 
-    def eager(self) -> float:
-        found = super().eager()
+    def eager(self, again: bool = False) -> float:
+        found = super().eager(again)
         self._seconds["eager"] = 2.0 * self._centre - found if found != self._centre else 1.3 * self._centre
         return found
 
@@ -663,12 +666,22 @@ def test_who_goes_first_changes_from_pair_to_pair(monkeypatch: pytest.MonkeyPatc
     assert steps.order[:8] == ["eager", "hybrid", "hybrid", "eager"] * 2
 
 
+def test_who_goes_twice_in_a_row_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sampling, "clock", clock)
+    steps = Steps(clock, 1.0, 1.0)
+    sampling.interleaved(steps.eager, steps.hybrid, min_gain=1.05, seconds=1.0, fewest=4)
+    before = ["", *steps.order]
+    assert steps.again == [now == last for now, last in zip(steps.order, before, strict=False)]
+    assert any(steps.again)
+
+
 def test_pairs_that_resemble_one_another_are_followed_by_more_until_there_is_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(sampling, "clock", clock)
     durations = iter([3.0] * 5 + [4.0] * 5 + [3.0, 4.0] * 20)
-    samples = sampling.interleaved(lambda: next(durations), lambda: 1.0, min_gain=1.05, seconds=-1.0)
+    samples = sampling.interleaved(lambda _: next(durations), lambda _: 1.0, min_gain=1.05, seconds=-1.0)
     assert sampling.FEWEST_PAIRS < len(samples.eager) < sampling.MOST_WITHOUT_LIMITS
     assert samples.comparison().verdict(1.05) == "faster"

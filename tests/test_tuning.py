@@ -295,6 +295,29 @@ def test_what_takes_all_cores_is_only_for_what_takes_nearly_all_time(
     assert len(track.races) == races
 
 
+class Brief(Honest):
+    """Offers an option that saves the same at each operator."""
+
+    dimensions = (
+        Dimension(
+            name="threads",
+            alternatives=lambda machine: [Alternative(options={"threads": 1}, hope=1.5, short=True)],
+        ),
+    )
+
+
+@pytest.mark.parametrize(("longest", "races"), [(1.5, 1), (0.5, 0)])
+def test_what_saves_the_same_at_each_operator_is_only_for_short_calls(
+    bench: MakeBench, longest: float, races: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autohybrid.search.tuning.SHORT_CALL", longest)
+    made = bench({"": [_converted(3.0)]}, engine=Brief())
+    made.search.run()
+    tuning, track = _tuning(made, {})
+    tuning.run()
+    assert len(track.races) == races
+
+
 def test_the_budget_comes_first(bench: MakeBench) -> None:
     made = bench({"": [_converted(3.0)]}, engine=Offering(), budget=100.0)
     made.search.run()
@@ -361,11 +384,13 @@ def test_options_combine(one: dict[str, Any], more: dict[str, Any], both: dict[s
         (Machine(), []),
         (Machine(math_threads=1, threads=2), [2]),
         (Machine(math_threads=1, threads=6), [2, 4, 6]),
-        (Machine(math_threads=4, threads=8), [8]),
+        (Machine(math_threads=4, threads=8), [1, 8]),
+        (Machine(math_threads=2, threads=2), [1]),
+        (Machine(math_threads=2, threads=2, gpu=True), []),
         (Machine(math_threads=1, threads=8, gpu=True), []),
     ],
 )
-def test_threads_are_offered_up_to_what_is_allowed(machine: Machine, offered: list[int]) -> None:
+def test_threads_are_offered_up_to_what_is_allowed_and_one(machine: Machine, offered: list[int]) -> None:
     from autohybrid.engines.dimensions import THREADS
 
     assert [each.options["threads"] for each in THREADS.alternatives(machine)] == offered

@@ -60,6 +60,8 @@ class Alternative:
         lean: whether it holds less memory than the defaults; tried where that is limited.
         alone: whether it takes the cores from everything else in the process, so that it is only for a region in which
             nearly all time goes.
+        short: whether what it saves is the same for each operator, however little that computes, so that it is only
+            for regions whose calls are short.
     """
 
     options: dict[str, Any]
@@ -67,6 +69,7 @@ class Alternative:
     cures: bool = False
     lean: bool = False
     alone: bool = False
+    short: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +90,18 @@ def on_gpu(*alternatives: Alternative) -> Callable[[Machine], Sequence[Alternati
     return lambda machine: alternatives if machine.gpu else ()
 
 
-def _more_threads(machine: Machine) -> Sequence[Alternative]:
+def _other_threads(machine: Machine) -> Sequence[Alternative]:
     if machine.gpu:
         return ()
+    # To share out a small operator takes longer than to compute it.
+    one = [Alternative(options={"threads": 1}, hope=1.2, short=True)] if machine.math_threads > 1 else []
     counts = {machine.threads, *(2**power for power in range(1, 10) if 2**power < machine.threads)}
-    return [
+    more = [
         Alternative(options={"threads": count}, hope=count / machine.math_threads)
         for count in sorted(counts)
         if count > machine.math_threads
     ]
+    return [*one, *more]
 
 
 def with_threads(*alternatives: Alternative) -> Callable[[Machine], Sequence[Alternative]]:
@@ -103,8 +109,8 @@ def with_threads(*alternatives: Alternative) -> Callable[[Machine], Sequence[Alt
     return lambda machine: () if machine.gpu or machine.threads == 1 else alternatives
 
 
-THREADS = Dimension(name="threads", alternatives=_more_threads)
-"""For engines with an option ``threads``: more than eager uses, by powers of two, where that was allowed."""
+THREADS = Dimension(name="threads", alternatives=_other_threads)
+"""For engines with an option ``threads``: more than eager uses, by powers of two, where that was allowed; and one."""
 
 PRECISION = Dimension(
     name="precision",

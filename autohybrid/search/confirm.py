@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from autohybrid.plan import Equality, Region, Samples
 from autohybrid.runtime import attach
 from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Difference, Tolerance, difference, judged_with_noise, noise_of, tolerance_for
-from autohybrid.search.sampling import duration, have_threads, interleaved
+from autohybrid.search.sampling import Side, duration, have_threads, interleaved
 from autohybrid.search.trial import equality_of
 from autohybrid.store import Store
 from autohybrid.structure import Tensor, flatten, signature
@@ -122,9 +122,9 @@ class Confirmation:
         """Seconds per root call, the kept calls weighted as the script makes them."""
         hybrid = root_call(self.root, wall_clock=have_threads([each.options for each in self.regions]))
 
-        def baseline() -> float:
+        def baseline(again: bool) -> float:
             with _lifted(placed):
-                return hybrid()
+                return hybrid(again)
 
         return interleaved(
             baseline,
@@ -142,18 +142,20 @@ def call_kept(root: RootProfile) -> None:
         _answer(root.layer, call)
 
 
-def root_call(root: RootProfile, *, wall_clock: bool = False) -> Callable[[], float]:
+def root_call(root: RootProfile, *, wall_clock: bool = False) -> Side:
     """What calls a root with each size of its kept inputs and gives the seconds of a call, weighted as they came."""
     calls = _of_each_size(root.kept)
     weights = sum(weight for _, weight in calls)
     prepared = [(call, weight / weights, *call.fresh_arguments()) for call, weight in calls]
 
-    def called() -> float:
+    def called(again: bool) -> float:
         seconds = 0.0
         for call, weight, args, kwargs in prepared:
             function = call.callable_of(root.layer)
             with paddle.set_grad_enabled(call.gradients):
-                seconds += weight * duration(functools.partial(function, *args, **kwargs), wall_clock=wall_clock)
+                action = functools.partial(function, *args, **kwargs)
+                seconds += weight * duration(action, wall_clock=wall_clock, again=again)
+            again = True
         return seconds
 
     return called

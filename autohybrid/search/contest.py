@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,7 +13,7 @@ from autohybrid.runtime import attach
 from autohybrid.runtime.attach import Placed
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.confirm import ROUNDS_TO_PROVE, call_kept, root_call
-from autohybrid.search.sampling import have_threads, interleaved
+from autohybrid.search.sampling import Side, have_threads, interleaved
 from autohybrid.store import Store
 
 
@@ -68,12 +68,12 @@ class Contest:
         wall_clock = have_threads([each.options for each in (*self.one, *self.other)])
         called = root_call(self.root, wall_clock=wall_clock)
 
-        def with_regions(placed: Sequence[Placed]) -> Callable[[], float]:
-            def measured() -> float:
+        def with_regions(placed: Sequence[Placed]) -> Side:
+            def measured(again: bool) -> float:
                 for place in placed:
                     place.put()
                 try:
-                    return called()
+                    return called(again)
                 finally:
                     for place in placed:
                         place.lift()

@@ -15,6 +15,9 @@ from pathlib import Path
 from autohybrid.errors import SetupError
 from autohybrid.store import Store
 
+SHARE_OF_OPENING = 0.4
+"""Of the time of a conversion, what opening one that was kept is expected to take at most."""
+
 LARGEST = 4 << 30
 SHARE_OF_DISK = 0.25
 """What it may hold, in bytes, and as a part of what is free where temporary files are."""

@@ -25,13 +25,16 @@ PAIRS_BETWEEN_LOOKS = 0.2
 """The verdict is looked at when there are so many more pairs, as a part. What comes after a look finds the caches full
 of other things: with a look after each pair, whoever went first in it was 5 % slower."""
 
+Side = Callable[[bool], float]
+"""What is measured: gives the seconds of one action, and is told whether it was also the last that was measured."""
+
 SHORTEST_SAMPLE = 1e-3
 """Seconds: shorter calls are repeated within one sample, so that the clock and the loop don't count."""
 
 
 def interleaved(
-    eager: Callable[[], float],
-    hybrid: Callable[[], float],
+    eager: Side,
+    hybrid: Side,
     *,
     min_gain: float,
     seconds: float,
@@ -50,13 +53,15 @@ def interleaved(
     started = clock()
     next_look = fewest
     while len(samples.eager) < most:
+        # From pair to pair the same side comes twice in a row; the very first sample has nothing before it.
+        again = bool(samples.eager)
         if len(samples.eager) % 2:
-            later = hybrid()
-            samples.eager.append(eager())
+            later = hybrid(again)
+            samples.eager.append(eager(False))
             samples.hybrid.append(later)
         else:
-            samples.eager.append(eager())
-            samples.hybrid.append(hybrid())
+            samples.eager.append(eager(again))
+            samples.hybrid.append(hybrid(False))
         passed = clock() - started
         if len(samples.eager) < (fewest if passed > seconds else next_look):
             continue
@@ -84,8 +89,8 @@ def in_turn(
     """:func:`interleaved` for two actions, quick ones repeated within a sample. Seconds of one action each."""
     repeats = repeats_for(eager, hybrid)
     return interleaved(
-        lambda: duration(eager, repeats, wall_clock=wall_clock),
-        lambda: duration(hybrid, repeats, wall_clock=wall_clock),
+        lambda again: duration(eager, repeats, wall_clock=wall_clock, again=again),
+        lambda again: duration(hybrid, repeats, wall_clock=wall_clock, again=again),
         min_gain=min_gain,
         seconds=seconds,
         patience=patience,
@@ -108,7 +113,7 @@ def _shortest(action: Callable[[], Any]) -> float:
     return found if found > 2.0 * SHORTEST_SAMPLE else min(found, duration(action), duration(action))
 
 
-def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = False) -> float:
+def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = False, again: bool = False) -> float:
     """Seconds that one ``action`` takes, over so many repeats.
 
     Time for which other work had this thread's core isn't counted where eager has one math thread. (With several, the
@@ -118,8 +123,9 @@ def duration(action: Callable[[], Any], repeats: int = 1, *, wall_clock: bool = 
     Where there are several threads, those that the action before has left spinning are let go to sleep first, and this
     action's own are woken by a call that isn't counted: a library beside Paddle would share the cores with Paddle's
     threads otherwise, which it doesn't when it is called again and again. A call of ``LONG_FOR_WAKING`` counts itself.
+    Where this action was also the last one (``again``), its threads are awake, and no others.
     """
-    if wall_clock or math_threads() > 1:
+    if not again and (wall_clock or math_threads() > 1):
         let_threads_rest()
         woken = _seconds(action)
         if woken >= LONG_FOR_WAKING:

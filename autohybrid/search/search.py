@@ -23,7 +23,7 @@ from autohybrid.search.chains import Chains
 from autohybrid.search.choice import Choice
 from autohybrid.search.findings import Attempt, Budget, Findings
 from autohybrid.search.journal import Journal, key_of
-from autohybrid.search.kept import Kept
+from autohybrid.search.kept import SHARE_OF_OPENING, Kept
 from autohybrid.search.options import Options
 from autohybrid.search.outcomes import Converted, Crashed, Failed, Outcome, Raced, TimedOut, Unfit, Wrong
 from autohybrid.search.progress import Progress, Step
@@ -44,6 +44,9 @@ LONGEST_SHARE_OF_BUDGET = 0.45
 
 PATIENT_SHARE_OF_BUDGET = 0.05
 """Of the budget that is left, what a trial that isn't clear may take longer to measure."""
+
+SPARE = 1.5
+"""How many times as much as conversions should take is kept for those of a confirmation."""
 
 SHORTEST_LIMIT = 8.0
 MEASURING_SECONDS = 2.0
@@ -431,8 +434,8 @@ class Search:
         root = candidate.root
         needed = SHORTEST_LIMIT + CALLS_IN_A_TRIAL * root.seconds / root.calls
         if math_threads() > 1:
-            # Before each call that counts there is one that doesn't, and a rest, see :func:`sampling.duration`.
-            needed += 2 * FEWEST_PAIRS * (root.seconds / root.calls + seconds_of_spinning())
+            # Once in a pair there is a rest, and a call that doesn't count, see :func:`sampling.duration`.
+            needed += FEWEST_PAIRS * (root.seconds / root.calls + seconds_of_spinning())
         limit = max(needed, LONGEST_SHARE_OF_BUDGET * self._budget.left)
         return max(1.0, min(limit, self._budget.left))
 
@@ -443,14 +446,14 @@ class Search:
         return self._reserved[1]
 
     def _reserve_for_the_best(self) -> float:
-        total = 0.0
+        total, share = 0.0, SPARE * (1.0 if self.kept.read is None else SHARE_OF_OPENING)
         for root in self._profile.roots:
             chosen = self.chosen(root)
             conversions = sum(each.outcome.conversion_seconds for each in chosen if isinstance(each.outcome, Converted))
             if chosen:
                 clear = amdahl_ceiling(sum(each.saving for each in chosen)) > 1.2 * CLEAR_GAIN
                 processes = PROCESSES_IF_CLEAR if clear else FEWEST_IF_CLOSE
-                total += processes * (1.5 * conversions + MEASURING_SECONDS)
+                total += processes * (share * conversions + MEASURING_SECONDS)
         return min(total, 0.5 * self._budget.seconds)
 
     def chosen(self, root: RootProfile, without: Sequence[str] = ()) -> list[Attempt]:

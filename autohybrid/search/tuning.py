@@ -17,6 +17,7 @@ from autohybrid.observe.profile import Spot
 from autohybrid.search.candidates import Candidate
 from autohybrid.search.findings import Attempt, Budget
 from autohybrid.search.journal import Journal, key_of
+from autohybrid.search.kept import SHARE_OF_OPENING
 from autohybrid.search.outcomes import Converted, Raced, Runner
 from autohybrid.search.progress import Progress, Step
 from autohybrid.search.race import Race
@@ -38,6 +39,9 @@ CLOSE = 1.15
 """Another engine takes part in a race when its trial was at most so many times slower than the best one's, or when its
 own interval reaches the best one's speed: with several threads trials at different times differ by more."""
 
+SHORT_CALL = 5e-3
+"""Seconds of a converted region's call up to which options are tried that only matter beside short operators."""
+
 NEARLY_ALL = 0.95
 """Share of the time in a candidate for which options may be tried that take the cores from everything else."""
 
@@ -45,9 +49,6 @@ SHARE_OF_BUDGET = 0.7
 """Of the budget that is left and isn't kept for the confirmation, what races and their winners' trials may take."""
 
 FIRST_LAP_SECONDS = 0.4
-
-SHARE_OF_OPENING = 0.4
-"""Of the time of a conversion, what opening one that was kept is expected to take at most."""
 
 LAPS_PER_RUNNER = 3
 """First laps' time that a runner takes in all rounds together, on average."""
@@ -118,7 +119,8 @@ class Tuning:
                 each
                 for choice in engine.dimensions
                 for each in choice.alternatives(self.machine)
-                if not each.alone or self._is_nearly_all(best.candidate)
+                if (not each.alone or self._is_nearly_all(best.candidate))
+                and (not each.short or median(right.outcome.samples.hybrid) <= SHORT_CALL)
             ]
             for options, hope, change in (
                 (right.options, _hope_of_another_trial(right.outcome), right.options),
