@@ -116,7 +116,7 @@ ROWS: dict[str, Callable[[Any, Sequence[Any], Sequence[str], int], Call]] = {
 def _autohybrid(model: Any, arguments: Sequence[Any], engines: tuple[str, ...]) -> Call:
     import autohybrid
 
-    plan = autohybrid.profile(model, *arguments, options=autohybrid.Options(engines=engines, budget=90.0))
+    plan = autohybrid.profile(model, *arguments, options=autohybrid.Options(engines=engines, budget=120.0))
     autohybrid.apply(model, plan=plan)
     autohybrid.warmup(model)
     return model  # type: ignore[no-any-return]
