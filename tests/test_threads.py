@@ -290,21 +290,10 @@ def test_other_threads_may_print_while_one_converts(capsys: pytest.CaptureFixtur
 
 
 def test_a_child_forked_while_a_thread_converts_can_convert() -> None:
-    held, end = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with conversion_lock:
-            held.set()
-            end.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if conversion_lock.acquire(timeout=5) else 1)
-    end.set()
-    thread.join()
+    with converting_elsewhere():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if conversion_lock.acquire(timeout=5) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
