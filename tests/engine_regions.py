@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any
@@ -13,6 +14,7 @@ from paddle.nn import functional as F
 
 from autohybrid import engines
 from autohybrid.engines import Engine, StorableEngine
+from autohybrid.engines.paddle_export import conversion_lock
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.region import Region
@@ -97,6 +99,26 @@ def region_of(
             yield region
     finally:
         region.close()
+
+
+@contextlib.contextmanager
+def converting_elsewhere() -> Iterator[None]:
+    """Within it another thread converts something."""
+    begun, end = threading.Event(), threading.Event()
+
+    def convert() -> None:
+        with conversion_lock:
+            begun.set()
+            end.wait()
+
+    thread = threading.Thread(target=convert)
+    thread.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def settled(region: Region, *args: Any, calls: int = 6) -> Variant:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import paddle
 import plans
 import pytest
 from answers import alike, of_eager
+from engine_regions import converting_elsewhere
 from paddle import nn
 
 import autohybrid
@@ -319,6 +323,16 @@ def test_after_a_warm_up_the_first_call_is_hybrid(model: Model) -> None:
         model(X)
     (after,) = autohybrid.status(model).regions
     assert (after.hybrid_calls, after.eager_calls) == (2, warming)
+
+
+def test_a_warm_up_waits_for_a_conversion_in_another_thread(model: Model) -> None:
+    autohybrid.apply(model, _plan(model, "head"))
+    with ThreadPoolExecutor(1) as pool:
+        with converting_elsewhere():
+            warming = pool.submit(autohybrid.warmup, model)
+            with contextlib.suppress(NotYet):
+                warming.result(timeout=1.0)
+        assert warming.result().regions[0].state == "hybrid"
 
 
 def test_warming_up_takes_the_eager_answers_random_numbers_from_nobody(model: Model) -> None:

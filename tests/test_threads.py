@@ -12,7 +12,7 @@ from typing import Any
 
 import paddle
 import pytest
-from engine_regions import STORABLE, Residual, apart, region_of, settled
+from engine_regions import STORABLE, Residual, apart, converting_elsewhere, region_of, settled
 from paddle.base import framework
 
 from autohybrid.engines import Busy, Request
@@ -20,8 +20,10 @@ from autohybrid.engines.paddle_export import contained, conversion_lock
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.predictor import PredictorExecutable
 from autohybrid.isolation import Finished, Forked
+from autohybrid.runtime import region as region_module
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.variant import State, Variant
+from autohybrid.store import Store
 
 THREADS = 4
 
@@ -288,22 +290,42 @@ def test_other_threads_may_print_while_one_converts(capsys: pytest.CaptureFixtur
 
 
 def test_a_child_forked_while_a_thread_converts_can_convert() -> None:
-    held, end = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with conversion_lock:
-            held.set()
-            end.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if conversion_lock.acquire(timeout=5) else 1)
-    end.set()
-    thread.join()
+    with converting_elsewhere():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if conversion_lock.acquire(timeout=5) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("noticed", ["before the call", "too late"])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_call_waits_for_a_conversion_in_another_thread(
+    recorded: bool, noticed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x, store = Residual(), paddle.randn([4, 16]), Store(tmp_path / "cache")
+    expected = layer(x)
+    if recorded:
+        with region_of(layer, store=store) as region:
+            settled(region, x)
+    if noticed == "too late":
+        monkeypatch.setattr(region_module, "others_convert", lambda: False)
+    with region_of(layer, store=store) as region, ThreadPoolExecutor(1) as pool:
+        call = paddle.no_grad()(lambda x: region(x))
+        with converting_elsewhere():
+            for _ in range(6):
+                assert apart(pool.submit(call, x).result(timeout=20), expected) == 0.0
+            assert region.hybrid_calls == 0
+            why = "another thread is converting" if noticed == "before the call" else "not converted yet"
+            assert region.eager_calls == {why: 6}
+            assert [variant.state for variant in region.variants] == [State.NEW]
+        assert settled(region, x).state is State.SERVING
+
+
+def test_a_call_that_eager_refuses_while_another_thread_converts_leaves_no_variant() -> None:
+    with region_of(Residual()) as region, converting_elsewhere():
+        with pytest.raises(ValueError, match=r"(?i)dims|dimension"):
+            region(paddle.randn([4, 3]))
+        assert region.variants == []
 
 
 def test_a_pool_whose_items_are_all_in_use_is_busy() -> None:

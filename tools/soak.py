@@ -1,6 +1,11 @@
 """A long run of one region with changing shapes, constants and weights from several threads, compared with eager.
 
-Prints wrong answers (there must be none), how the calls were answered, and the process's memory over time.
+Between two changes of the weights, a quarter of the calls race the conversions; then what is left is converted, and the
+rest are answered by the conversions, from all threads at once. Prints wrong answers (there must be none), how the calls
+were answered, and the process's memory over time; ends with the threads' stacks where a round doesn't come to its end.
+
+With ONNX Runtime and OpenVINO, each of the 36 kinds of calls is exported twice, in a new process each time since other
+threads run: most of the time goes there, and it grows with what else the machine does.
 
 Usage: python tools/soak.py [--calls 100000] [--threads 4] [--variants 100] [--engine NAME]
 """
@@ -8,6 +13,8 @@ Usage: python tools/soak.py [--calls 100000] [--threads 4] [--variants 100] [--e
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import itertools
 import random
 import threading
 import warnings
@@ -23,6 +30,15 @@ SIZES = (1, 2, 3, 5, 8, 13)
 SCALES = (0.5, 1.0, 2.0)
 WEIGHT_CHANGES = 10
 """How often the weights change in a whole run."""
+
+RACING = 4
+"""One in so many calls is made while there is still something to convert."""
+
+MOST_CALLS_TO_PROVE = 12
+"""For one kind of arguments, to have a conversion or be left to eager."""
+
+LONGEST_ROUND = 900
+"""Seconds from which on a round is taken to have come to a stop."""
 
 
 class Scaled(nn.Layer):  # type: ignore[misc]
@@ -54,12 +70,31 @@ class Soak:
         self.wrong = 0
         self.rounds = WEIGHT_CHANGES + 1
         self.calls_in_a_round = calls // (threads * self.rounds)
-        self.barrier = threading.Barrier(threads, action=self.change_weights)
+        self.raced = threading.Barrier(threads, action=self.convert_the_rest)
+        self.ended = threading.Barrier(threads, action=self.change_weights)
         self.memory: list[int] = []
+        self.started = clock()
+        faulthandler.dump_traceback_later(LONGEST_ROUND, exit=True)
+
+    def convert_the_rest(self) -> None:
+        """Calls with each kind of arguments until there is nothing to convert."""
+        with paddle.no_grad():
+            for size, scale, pooled in itertools.product(SIZES, SCALES, (False, True)):
+                for _ in range(MOST_CALLS_TO_PROVE):
+                    before = self.hybrid_calls
+                    self.model(paddle.rand([size, 64]), scale=scale, pooled=pooled)
+                    if self.hybrid_calls > before:
+                        break
+
+    @property
+    def hybrid_calls(self) -> int:
+        return autohybrid.status(self.model).regions[0].hybrid_calls
 
     def change_weights(self) -> None:
         """One in-place change, of a kind that leaves no mark on the Tensor, and a reading of the memory."""
         self.memory.append(resident_memory())
+        print(f"round {len(self.memory)} of {self.rounds} ended after {clock() - self.started:.0f} s", flush=True)
+        faulthandler.dump_traceback_later(LONGEST_ROUND, exit=True)
         weight = self.model.up.weight
         weight.set_value(weight * 1.01 if len(self.memory) % 2 else weight * 0.99)
 
@@ -68,14 +103,21 @@ class Soak:
         choose = random.Random(seed)
         with paddle.no_grad():
             for _ in range(self.rounds):
-                for _ in range(self.calls_in_a_round):
-                    x = paddle.rand([choose.choice(SIZES), 64])
-                    arguments = {"scale": choose.choice(SCALES), "pooled": choose.random() < 0.5}
-                    answer = self.model(x, **arguments)
-                    with autohybrid.eager():
-                        expected = self.model(x, **arguments)
-                    self.wrong += not same(expected, answer)
-                self.barrier.wait()
+                racing = self.calls_in_a_round // RACING
+                self.compare(choose, racing)
+                self.raced.wait()
+                self.compare(choose, self.calls_in_a_round - racing)
+                self.ended.wait()
+
+    def compare(self, choose: random.Random, calls: int) -> None:
+        """So many calls, each beside eager."""
+        for _ in range(calls):
+            x = paddle.rand([choose.choice(SIZES), 64])
+            arguments = {"scale": choose.choice(SCALES), "pooled": choose.random() < 0.5}
+            answer = self.model(x, **arguments)
+            with autohybrid.eager():
+                expected = self.model(x, **arguments)
+            self.wrong += not same(expected, answer)
 
 
 def soak(threads: int, calls: int, engine: str | None) -> None:
@@ -87,6 +129,7 @@ def soak(threads: int, calls: int, engine: str | None) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    faulthandler.cancel_dump_traceback_later()
     print(f"{calls} calls from {threads} threads in {clock() - started:.0f} s, wrong answers: {run.wrong}")
     print(autohybrid.status(run.model))
     print("MiB after each round:", ", ".join(f"{each / 2**20:.0f}" for each in run.memory))

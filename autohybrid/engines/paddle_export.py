@@ -33,7 +33,7 @@ from autohybrid.engines.graphs import (
     value_reads,
     write_parameters,
 )
-from autohybrid.engines.interface import Request
+from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.silence import warnings_held_back
 from autohybrid.errors import ConversionError
 from autohybrid.logs import noise_is_wanted
@@ -55,6 +55,33 @@ conversion_lock = threading.RLock()
 
 # A child that is forked while another thread converts would wait for that thread for ever: it has no such thread.
 os.register_at_fork(after_in_child=lambda: conversion_lock._at_fork_reinit())  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def converting() -> Iterator[None]:
+    """Holds :data:`conversion_lock` for a call that eager can answer as well.
+
+    Raises:
+        Busy: another thread holds it, which may take minutes.
+    """
+    if not conversion_lock.acquire(blocking=False):
+        raise Busy(CONVERTING)
+    try:
+        yield
+    finally:
+        conversion_lock.release()
+
+
+CONVERTING = "another thread is converting"
+
+
+def others_convert() -> bool:
+    """Whether another thread holds :data:`conversion_lock` now."""
+    try:
+        with converting():
+            return False
+    except Busy:
+        return True
 
 
 def known_graph(request: Request) -> Graph | None:

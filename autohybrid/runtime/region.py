@@ -16,6 +16,7 @@ from paddle.base.dygraph.base import in_to_static_mode
 from paddle.base.framework import global_var
 
 from autohybrid.engines import Busy
+from autohybrid.engines.paddle_export import CONVERTING, others_convert
 from autohybrid.errors import AutohybridError, UsageError
 from autohybrid.logs import LOGGER, warn
 from autohybrid.runtime import patches, telling
@@ -185,6 +186,8 @@ class Region:
                 return self._serving(variant, call)
             if variant.state is State.REFUSED:
                 return self._eager(variant.reason, call.args, call.kwargs)
+            if variant.state is State.NEW and others_convert():
+                return self._eager_while_new(variant, CONVERTING, call)
             if variant.state is State.NEW and self._may_go_by_records():
                 answered = variant.answered_on_record(call.tensors)
                 if answered is not None:
@@ -432,12 +435,8 @@ class Region:
         assert self._snapshot is not None, "taken before any call is looked at"
         graded = paddle.is_grad_enabled()
         proof = Proof(self.recipe.layer, call.structure, call.tensors)
-        try:
-            with eager_inside(), proof.watching():
-                value = self._eager(variant.state.value, call.args, call.kwargs)
-        except BaseException:
-            self._shelf.drop(variant)
-            raise
+        with eager_inside(), proof.watching():
+            value = self._eager_while_new(variant, variant.state.value, call)
         if self._calm > 0:
             self._calm -= 1
             return value
@@ -466,6 +465,14 @@ class Region:
         if self.policies.release_weights and variant.state is State.SERVING and not (self.released or NOTHING).freed:
             self.released = release(self.recipe.layer)
         return value
+
+    def _eager_while_new(self, variant: Variant, reason: str, call: _Call) -> Any:
+        """Eager's answer; a new variant for a call that eager refuses is as if it had never been."""
+        try:
+            return self._eager(reason, call.args, call.kwargs)
+        except BaseException:
+            self._shelf.drop(variant)
+            raise
 
     def _own_up(self, variant: Variant) -> None:
         """Says so when eager doesn't bear out what another process had proven, and an answer was given by that."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import paddle
 
+from autohybrid.engines.paddle_export import conversion_lock
 from autohybrid.runtime.attach import regions_of
 from autohybrid.runtime.region import Region
 from autohybrid.runtime.signature import DYNAMIC
@@ -43,7 +44,9 @@ def warmup(model: Any) -> Status:
     """
     for region in regions_of(model):
         for specification in getattr(region.planned, "inputs", None) or ():
-            _warm(region, specification)
+            # Where another thread is converting, a call would be left to eager.
+            with conversion_lock:
+                _warm(region, specification)
     return status(model)
 
 

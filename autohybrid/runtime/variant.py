@@ -14,7 +14,7 @@ import paddle
 from autohybrid.device import clock
 from autohybrid.engines import Busy, Engine, Executable, Request
 from autohybrid.engines.graphs import described, state_of
-from autohybrid.engines.paddle_export import conversion_lock
+from autohybrid.engines.paddle_export import converting
 from autohybrid.runtime import record as record_of
 from autohybrid.runtime import straight
 from autohybrid.runtime.conversion import Conversion, converted, opened
@@ -208,7 +208,7 @@ class Variant:
     def convert(self, answer: Answer, inputs: Sequence[Tensor]) -> None:
         """Makes the executable for calls that eager answers in the structure of ``answer``.
 
-        Raises whatever the engine raises.
+        Raises whatever the engine raises, and ``Busy`` where another thread is converting something.
         """
         generation = self._generation
         given = contiguous(inputs)
@@ -227,7 +227,7 @@ class Variant:
         )
         self._graphs, self._alone = graphs, False
         started = clock()
-        with conversion_lock, undisturbed(self.recipe.layer), paddle.no_grad():
+        with converting(), undisturbed(self.recipe.layer), paddle.no_grad():
             program.eval()
             made = converted(self.recipe.engine, request, kept, lambda: self._key(given))
         self.conversion_seconds = clock() - started
@@ -254,7 +254,7 @@ class Variant:
 
     def answered_on_record(self, inputs: Sequence[Tensor]) -> tuple[Answer, list[Tensor]] | None:
         """Answer and outputs for a first call, by a conversion that another process has proven for just such calls;
-        None where the store has none.
+        None where the store has none, or another thread is converting something.
 
         From then on it is being proven here: the next answer is compared with eager's.
         """
@@ -267,11 +267,14 @@ class Variant:
             program=None, inputs=given, shapes=self.shapes, options=self.options, directory=Path(), proven=True
         )
         started = clock()
-        with conversion_lock, paddle.no_grad():
-            made = opened(
-                recipe.engine, request, recipe.store, lambda: self._key(given), lambda each: self._trusts(each, inputs)
-            )
-            outputs = made.run_first(given) if made is not None else None
+        try:
+            with converting(), paddle.no_grad():
+                made = opened(
+                    recipe.engine, request, recipe.store, lambda: self._key(given), lambda it: self._trusts(it, inputs)
+                )
+                outputs = made.run_first(given) if made is not None else None
+        except Busy:
+            return None
         if made is None or made.verified is None or outputs is None:
             return None
         answer = record_of.answer_of(made.verified, inputs)
