@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -316,7 +317,8 @@ def test_a_file_is_filled_where_its_parameters_stand() -> None:
     places = places_in(_file(ONES), ONES, _file(OTHERS), OTHERS)
     assert places is not None
     new = {"w": b"12345678", "b": b"90"}
-    assert Blank.cut(_file(ONES), places).filled(new) == _file(new)
+    named = {name: paddle.to_tensor(list(value), "uint8") for name, value in new.items()}
+    assert b"".join(Blank.cut(_file(ONES), places).filled(named)) == _file(new)
 
 
 @pytest.mark.parametrize(
@@ -339,24 +341,90 @@ def test_parameters_that_look_alike_have_no_places() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "int8", "bool"])
 def test_random_parameters_differ_from_the_real_ones(dtype: str) -> None:
     for tensor in (paddle.zeros([16], dtype), paddle.ones([4, 4], dtype)):
-        made = random_like(tensor)
+        made = random_like({"": tensor})[""]
         assert (made.dtype, made.shape) == (tensor.dtype, tensor.shape)
         assert bytes_of(made) != bytes_of(tensor)
 
 
-def test_onnx_models_are_made_twice_and_filled_from_then_on() -> None:
-    pytest.importorskip("onnxruntime")
+def onnx_runs(engine: str, blocks: Iterable[Block]) -> list[bool]:
+    """For each run of paddle2onnx while the blocks are converted in turn, whether it looks where parameters stand."""
+    pytest.importorskip(engine)
     pytest.importorskip("paddle2onnx")
     from autohybrid.engines import onnx_export
 
     aside = mock.Mock(side_effect=onnx_export._converted_aside)
     with mock.patch.object(onnx_export, "_converted_aside", aside):
-        for _ in range(4):
-            block = randomized(Block())
-            with region_of(block, "onnxruntime") as region:
-                settled(region, X)
+        for block in blocks:
+            with region_of(block, engine) as region:
+                assert settled(region, X).state is State.SERVING, region.variants[0].reason
                 assert apart(region(X), block(X)) < 1e-4
-    assert [call.args[1] for call in aside.mock_calls] == [False, True]
+    return [call.kwargs["seeking"] for call in aside.mock_calls]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_onnx_models_are_made_twice_and_filled_from_then_on(engine: str) -> None:
+    assert onnx_runs(engine, [randomized(Block()) for _ in range(4)]) == [False, False]
+
+
+def test_where_the_first_blocks_weights_are_others_by_now_the_second_is_made_with_its_own_too() -> None:
+    def changing() -> Iterator[Block]:
+        first = randomized(Block())
+        yield first
+        randomized(first)
+        yield from (randomized(Block()) for _ in range(2))
+
+    assert onnx_runs("onnxruntime", changing()) == [False, False, True]
+
+
+def openvino_compilations(blocks: Iterable[Any], x: Any = X) -> list[int]:
+    """How many models OpenVINO compiles for each block."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("paddle2onnx")
+    from autohybrid.engines import openvino
+
+    counts = []
+    with mock.patch.object(openvino, "_compiled", mock.Mock(side_effect=openvino._compiled)) as compiled:
+        for block in blocks:
+            before = compiled.call_count
+            with region_of(block, "openvino") as region:
+                assert settled(region, x).state is State.SERVING, region.variants[0].reason
+                assert apart(region(x), block(x)) < 1e-4
+            counts.append(compiled.call_count - before)
+    return counts
+
+
+class Encoder(paddle.nn.TransformerEncoderLayer):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(16, 2, 32)
+
+
+def test_of_alike_blocks_openvino_compiles_the_first_two_and_one_with_random_weights() -> None:
+    blocks = [randomized(Encoder()) for _ in range(4)]
+    assert openvino_compilations(blocks, paddle.randn([2, 3, 16])) == [1, 2, 0, 0]
+
+
+def test_where_weights_are_alike_or_not_kept_as_they_are_openvino_compiles_each() -> None:
+    """OpenVINO writes equal weights once, and works the statistics of a normalisation into what stands before it."""
+    assert openvino_compilations([Encoder() for _ in range(3)], paddle.randn([2, 3, 16])) == [1, 2, 1]
+    assert openvino_compilations([randomized(Block()) for _ in range(3)]) == [1, 2, 1]
+
+
+def test_what_openvino_writes_is_compared_but_for_numbers_in_names() -> None:
+    pytest.importorskip("openvino")
+    from autohybrid.engines import openvino
+
+    def written(text: bytes) -> Any:
+        whole = b'<?xml version="1.0"?>' + text
+        return openvino._lasting([b"sizes " + len(whole).to_bytes(8, sys.byteorder), b"constants" + whole])
+
+    text = b'name="MVN_99" fused="Add_7, MVN_99" offset="16"'
+    assert written(text) == written(b'name="MVN_1001" fused="Add_8, MVN_1001" offset="16"')
+    for other in (
+        b'name="MVN_99" fused="Add_7, MVN_99" offset="17"',
+        b'name="MVN_99" fused="Add_7, MVN_98" offset="16"',
+        b'name="MVN_99" fused="Sub_7, MVN_99" offset="16"',
+    ):
+        assert written(text) != written(other)
 
 
 def test_graphs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

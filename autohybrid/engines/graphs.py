@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import paddle
 from paddle.base import core as paddle_core
 
@@ -45,15 +48,29 @@ class Blank:
             end = offset + size
         return cls(pieces=[*pieces, content[end:]], names=[name for _, _, name in sorted(places)])
 
-    def filled(self, values: Mapping[str, bytes]) -> bytes:
-        parts = [self.pieces[0]]
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return sum(len(piece) for piece in self.pieces)
+
+    def filled(self, named: Mapping[str, Tensor]) -> Iterator[bytes]:
+        """The file with these parameters, part by part: a copy of one parameter at a time is in memory."""
+        yield self.pieces[0]
         for name, piece in zip(self.names, self.pieces[1:], strict=True):
-            parts += [values[name], piece]
-        return b"".join(parts)
+            yield bytes_of(named[name])
+            yield piece
+
+    def write(self, named: Mapping[str, Tensor], file: Path) -> None:
+        with file.open("wb") as out:
+            out.writelines(self.filled(named))
 
 
 def places_in(
-    content: bytes, values: Mapping[str, bytes], other: bytes, other_values: Mapping[str, bytes]
+    content: bytes,
+    values: Mapping[str, bytes],
+    other: bytes,
+    other_values: Mapping[str, bytes],
+    rest: Callable[[Sequence[bytes]], Any] = list,
 ) -> list[Place] | None:
     """Where parameters stand in a file, found by making it twice, the second time with random ones.
 
@@ -63,20 +80,72 @@ def places_in(
     Args:
         content: the file, made with the parameters ``values``.
         other: the file made with ``other_values``, of which all bytes are others.
+        rest: what must be equal of the pieces between the parameters.
     """
     wanted = {name: value for name, value in other_values.items() if value}
-    if len(set(wanted.values())) < len(wanted) or any(values[name] == value for name, value in wanted.items()):
+    if any(values[name] == value for name, value in wanted.items()):
+        return None
+    places = found_in(other, wanted, lambda at, name: content.startswith(values[name], at))
+    if places is None or rest(Blank.cut(content, places).pieces) != rest(Blank.cut(other, places).pieces):
+        return None
+    return places
+
+
+def found_in(
+    content: bytes, values: Mapping[str, bytes], fits: Callable[[int, str], bool] = lambda at, name: True
+) -> list[Place] | None:
+    """Where these parameters stand in a file, as far as their bytes alone tell; None where two are alike.
+
+    Args:
+        fits: whether a parameter may stand at an offset.
+    """
+    wanted = {name: value for name, value in values.items() if value}
+    if len(set(wanted.values())) < len(wanted):
         return None
     places: list[Place] = []
+    gaps = [(0, len(content))]
     # The largest first: within them, a small one may be found by chance.
     for name, value in sorted(wanted.items(), key=lambda each: -len(each[1])):
-        at = other.find(value)
-        while at >= 0:
-            free = not any(start < at + len(value) and at < start + size for start, size, _ in places)
-            if free and content[at : at + len(value)] == values[name]:
-                places.append((at, len(value), name))
-            at = other.find(value, at + 1)
-    return places if Blank.cut(content, places).filled(other_values) == other else None
+        left = []
+        for start, end in gaps:
+            at = content.find(value, start, end)
+            while at >= 0:
+                after = at + 1
+                if fits(at, name):
+                    places.append((at, len(value), name))
+                    left.append((start, at))
+                    start = after = at + len(value)
+                at = content.find(value, after, end)
+            left.append((start, end))
+        gaps = left
+    return places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A file that was made of a graph with parameters that may be gone by now: its digest tells it again.
+
+    Neither the file nor the parameters are kept.
+    """
+
+    digest: bytes
+    parameters: Mapping[str, weakref.ref[Tensor]]
+
+    @classmethod
+    def of(cls, file: Path, named: Mapping[str, Tensor]) -> Made:
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        return cls(digest=digest, parameters={name: weakref.ref(tensor) for name, tensor in named.items()})
+
+    def made_by(self, blank: Blank) -> bool:
+        """Whether it is what the blank is with the parameters, as they are now."""
+        alive = {name: tensor() for name, tensor in self.parameters.items()}
+        named = {name: tensor for name, tensor in alive.items() if tensor is not None and tensor._is_initialized()}
+        if not named.keys() >= set(blank.names):
+            return False
+        digest = hashlib.sha256()
+        for part in blank.filled(named):
+            digest.update(part)
+        return digest.digest() == self.digest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,14 +155,20 @@ class Graph:
     Attributes:
         program: what stands in its file.
         parameters: the path of each parameter in the state of the Layer that was traced, by its name in the program.
-        onnx: the same program as an ONNX model, where that holds the parameters unchanged and nothing else that depends
-            on them; ``onnx_sought`` once that was looked into.
+        blanks: other files that are made of it (an ONNX model, what an engine compiles), by what they are: where they
+            hold the parameters unchanged and nothing else that depends on them; None where that isn't so.
+        first: the first ONNX model that was made of it, until a second one was.
     """
 
     program: bytes
     parameters: Mapping[str, str]
-    onnx: Blank | None = None
-    onnx_sought: bool = False
+    blanks: dict[str, Blank | None] = field(default_factory=dict)
+    first: Made | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self.program) + sum(blank.size for blank in self.blanks.values() if blank is not None)
 
     def named(self, state: State) -> dict[str, Tensor]:
         """Another Layer's Tensors by the program's names for them."""
@@ -159,13 +234,20 @@ def read_parameters(file: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def random_like(tensor: Tensor) -> Tensor:
-    """A Tensor of the same dtype and shape with other values."""
-    if tensor.dtype == paddle.bool:
-        return paddle.logical_not(tensor)
-    if paddle.is_floating_point(tensor):
-        return (paddle.rand(tensor.shape) + 0.5).cast(tensor.dtype)
-    return paddle.randint(1, 100, tensor.shape).cast(tensor.dtype)
+def random_like(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the same dtypes and shapes with other values. Nothing is drawn from Paddle's random numbers."""
+    generator = np.random.default_rng()
+
+    def other(tensor: Tensor) -> Tensor:
+        if tensor.dtype == paddle.bool:
+            return paddle.logical_not(tensor)
+        if paddle.is_floating_point(tensor):
+            values = generator.random(tensor.shape, dtype=np.float32) + np.float32(0.5)
+        else:
+            values = generator.integers(1, 100, tensor.shape, dtype=np.int32)
+        return paddle.to_tensor(values).cast(tensor.dtype)
+
+    return {name: other(tensor) for name, tensor in named.items()}
 
 
 def write_parameters(named: Mapping[str, Tensor], file: Path) -> None:

@@ -8,6 +8,7 @@ have pip install packages while converting.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import re
@@ -23,8 +24,11 @@ from typing import Any
 from autohybrid import device
 from autohybrid.engines.graphs import (
     Blank,
+    Graph,
+    Made,
     Place,
     bytes_of,
+    found_in,
     places_in,
     random_like,
     read_parameters,
@@ -32,15 +36,21 @@ from autohybrid.engines.graphs import (
     write_parameters,
 )
 from autohybrid.engines.interface import Request
-from autohybrid.engines.paddle_export import STEM, conversion_lock, export, known_graph
+from autohybrid.engines.paddle_export import STEM, conversion_lock, export, known_graph, write_graph
 from autohybrid.errors import ConversionError
 from autohybrid.isolation import LOG_TAIL, Died, Finished, Forked, Raised, Result, Stopped, obstacle
 
 OPSET = 17
 """The first version of ONNX's operators that has LayerNormalization; paddle2onnx goes up from it where it must."""
 
+ONNX = "onnx"
+"""What ONNX models are called among the files that are made of a graph."""
+
 LARGEST = (2 << 30) - (64 << 20)
 """Bytes of parameters that an ONNX model in one file can hold, with some room for the rest."""
+
+LARGEST_COMPARED = 128 << 20
+"""Bytes up to which the second model is held against the first here; larger ones in a child, which makes both."""
 
 SECONDS = 120.0
 
@@ -53,20 +63,23 @@ def lacking(*packages: str) -> str | None:
 
 def versions(*packages: str) -> dict[str, str]:
     """The installed versions of packages; empty for what isn't there."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = ""
-    return found
+    return {package: _version(package) for package in packages}
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def export_onnx(request: Request) -> Path:
     """Writes the program as an ONNX model into the request's directory; nothing else is left there.
 
-    Of a program that was exported before, the second model is made once more with random parameters: where nothing but
-    the parameters differs, later ones are that model with other parameters in their places.
+    Of a program that was exported before, the second model is made with random parameters: where the first one differs
+    from it in nothing but the parameters, all later ones are that model with other parameters in their places. Where
+    the first one's parameters are gone or have changed, the second is made with both its own and random ones.
 
     Raises:
         ConversionError: the ONNX model can't be made; with what paddle2onnx said.
@@ -74,24 +87,50 @@ def export_onnx(request: Request) -> Path:
     model = _onnx_file(request.directory)
     with conversion_lock:
         graph = known_graph(request)
-        if graph is not None and graph.onnx is not None:
-            named = graph.named(state_of(request.program))
-            model.write_bytes(graph.onnx.filled({name: bytes_of(tensor) for name, tensor in named.items()}))
-            return model
-        export(request)
-        parameters = request.directory / f"{STEM}.pdiparams"
-        if parameters.exists() and parameters.stat().st_size > LARGEST:
-            raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
-        seeking = graph is not None and not graph.onnx_sought
-        result = _converted_aside(request.directory, seeking)
-        if not model.exists():
-            raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
-        if graph is not None:
-            graph.onnx, graph.onnx_sought = _blank_of(model), True
+        blank = None if graph is None else graph.blanks.get(ONNX) or _blank_like_the_first(graph, request)
+        if graph is not None and blank is not None:
+            graph.blanks[ONNX] = blank
+            blank.write(graph.named(state_of(request.program)), model)
+        else:
+            _export_anew(request, model, known=graph is not None)
     for file in request.directory.glob(f"{STEM}.*"):
         if file != model:
             file.unlink()
     return model
+
+
+def _export_anew(request: Request, model: Path, *, known: bool) -> None:
+    graph = export(request)
+    parameters = request.directory / f"{STEM}.pdiparams"
+    if parameters.exists() and parameters.stat().st_size > LARGEST:
+        raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
+    result = _converted_aside(request.directory, seeking=known and graph is not None and ONNX not in graph.blanks)
+    if not model.exists():
+        raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
+    if graph is None:
+        return
+    if known:
+        graph.blanks[ONNX] = graph.blanks.get(ONNX) or _blank_of(model)
+    elif model.stat().st_size <= LARGEST_COMPARED:
+        graph.first = Made.of(model, graph.named(state_of(request.program)))
+
+
+def _blank_like_the_first(graph: Graph, request: Request) -> Blank | None:
+    """What the second model is filled from, made with random parameters and held against the first one; None where it
+    can't be told."""
+    first, graph.first = graph.first, None
+    if first is None:
+        return None
+    model, random = _onnx_file(request.directory), random_like(graph.named(state_of(request.program)))
+    write_graph(graph, random, request.directory)
+    _converted_aside(request.directory, seeking=False)
+    if not model.exists():
+        return None
+    content = model.read_bytes()
+    model.unlink()
+    places = found_in(content, {name: bytes_of(tensor) for name, tensor in random.items()})
+    blank = Blank.cut(content, places) if places is not None else None
+    return blank if blank is not None and first.made_by(blank) else None
 
 
 def _blank_of(model: Path) -> Blank | None:
@@ -107,7 +146,7 @@ def _places_file(directory: Path) -> Path:
     return directory / f"{STEM}.places"
 
 
-def _converted_aside(directory: Path, seeking: bool) -> Result:
+def _converted_aside(directory: Path, *, seeking: bool) -> Result:
     if device.on_gpu() or obstacle():
         return _in_new_process(directory, seeking)
     return Forked().run(lambda: _convert(directory, seeking), seconds=SECONDS, memory=device.available_memory() // 2)
@@ -184,7 +223,7 @@ def _translated(file: Path, parameters: Path, program: Any) -> bytes:
 def _places_of_parameters(content: bytes, file: Path, parameters: Path, program: Any) -> list[Place] | None:
     names = [operator["A"][3] for operator in _operators(program) if operator["#"] == "p"]
     real = read_parameters(parameters, names)
-    random = {name: random_like(tensor) for name, tensor in real.items()}
+    random = random_like(real)
     other = parameters.with_suffix(".random")
     write_parameters(random, other)
     return places_in(

@@ -10,10 +10,11 @@ import ctypes
 import functools
 import math
 import os
+import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,8 +26,9 @@ from autohybrid import device
 from autohybrid.engines import onnx_export, rules
 from autohybrid.engines.dimensions import PRECISION, THREADS
 from autohybrid.engines.forks import never_destroyed_in_children
+from autohybrid.engines.graphs import Blank, bytes_of, places_in, random_like, state_of
 from autohybrid.engines.interface import Busy, Request
-from autohybrid.engines.paddle_export import STEM, conversion_lock, place_of, removed_with
+from autohybrid.engines.paddle_export import STEM, conversion_lock, known_graph, place_of, removed_with
 from autohybrid.engines.pool import Pool
 from autohybrid.engines.results import maker
 from autohybrid.errors import ConversionError
@@ -37,6 +39,9 @@ MOST_THREADS = 16
 
 LARGEST_COPIED = 1 << 16
 """Bytes up to which a Tensor is copied: 64 KiB take about as long as to hand over where a Tensor lies (7 us)."""
+
+LARGEST_COMPARED = 128 << 20
+"""Bytes of weights up to which it is looked where they stand in a compiled model: that takes four times as many."""
 
 _RULES = {
     "threads": rules.count(),
@@ -92,14 +97,29 @@ class OpenVinoEngine:
 
     def convert(self, request: Request) -> OpenVinoExecutable:
         self.check_options(request.options)
-        model = onnx_export.export_onnx(request)
         with conversion_lock:
-            compiled = _said_as_conversion_error(lambda: _compiled(model, request.options))
-            (request.directory / f"{STEM}.blob").write_bytes(compiled.export_model().getbuffer())
-        model.unlink()
+            self._write(request, request.directory / f"{STEM}.blob")
         # Opened anew: what was compiled holds the weights twice.
-        del compiled
         return self._opened(request.directory, request, owned=True)
+
+    def _write(self, request: Request, blob: Path) -> None:
+        """Writes the compiled model: an equal one that was compiled before with these weights in it, if there is one.
+
+        Where a graph has served before, it is compiled once more with random weights, to see where they stand.
+        """
+        graph, kind = known_graph(request), repr((self.name, _device(request.options), _settings(request.options)))
+        named = {} if graph is None else graph.named(state_of(request.program))
+        blank = None if graph is None else graph.blanks.get(kind)
+        if blank is not None:
+            blank.write(named, blob)
+            return
+        model = onnx_export.export_onnx(request)
+        content = _written(model, request.options)
+        blob.write_bytes(content)
+        if graph is not None and kind not in graph.blanks:
+            onnx = graph.blanks.get(onnx_export.ONNX)
+            graph.blanks[kind] = None if onnx is None else _blank_of(content, named, onnx, model, request.options)
+        model.unlink()
 
     def open(self, directory: Path, request: Request) -> OpenVinoExecutable:
         self.check_options(request.options)
@@ -227,11 +247,66 @@ def _compiled(file: Path, options: dict[str, Any]) -> Any:
     unsafe = _needs_64_bits(model)
     if unsafe:
         raise ConversionError(f"OpenVINO computes with 32 bits what needs 64: {unsafe}", exported=True)
-    return _executors.noted(_core().compile_model(model, _device(options), _settings(options)), options)
+    return _executors.noted(_core().compile_model(model, _device(options), {**_settings(options), **_PLAIN}), options)
+
+
+def _written(model: Path, options: dict[str, Any]) -> bytes:
+    """The model as OpenVINO writes it when it is compiled."""
+    exported: bytes = _said_as_conversion_error(lambda: _compiled(model, options).export_model().getvalue())
+    return exported
+
+
+def _blank_of(
+    content: bytes, named: Mapping[str, Tensor], onnx: Blank, model: Path, options: dict[str, Any]
+) -> Blank | None:
+    """A compiled model without its weights, where nothing but they differs in one with random weights.
+
+    Args:
+        content: what was written with the parameters ``named``.
+        onnx: what it was compiled from.
+        model: a file that may be overwritten.
+    """
+    values = {name: bytes_of(tensor) for name, tensor in named.items()}
+    if _device(options) != "CPU" or sum(map(len, values.values())) > LARGEST_COMPARED:
+        return None
+    random = random_like(named)
+    onnx.write(random, model)
+    try:
+        other = _written(model, options)
+    except ConversionError:
+        return None
+    places = places_in(content, values, other, {name: bytes_of(each) for name, each in random.items()}, _lasting)
+    return Blank.cut(content, places) if places is not None else None
+
+
+_NUMBER = re.compile(rb"(?<=_)\d+(?=[\",])")
+"""Ends a name that OpenVINO has given: it counts the nodes of a process, ``MVN_15244``."""
+
+
+def _lasting(pieces: Sequence[bytes]) -> list[bytes]:
+    """The pieces of a written model but for what differs from time to time: nodes' numbers, and the text's size for it.
+
+    Numbers are told from each other, in the order in which they come.
+    """
+    numbers: dict[bytes, bytes] = {}
+    start = max(pieces[-1].rfind(b"<?xml"), 0)
+    text = pieces[-1][start:]
+    *before, last = [*pieces[:-1], pieces[-1][:start]]
+    lasting = _NUMBER.sub(lambda found: numbers.setdefault(found[0], b"%d" % len(numbers)), text)
+    size = len(text).to_bytes(8, sys.byteorder)
+    return [*(piece.replace(size, b"size") for piece in before), last, lasting]
+
+
+def _as_it_is(content: bytes) -> bytes:
+    return content
+
+
+_PLAIN = {"CACHE_ENCRYPTION_CALLBACKS": [_as_it_is, _as_it_is]}
+"""Has models written, and read, as text: otherwise it is made unreadable, and two of them can't be held together."""
 
 
 def _imported(content: Any, options: dict[str, Any]) -> Any:
-    place = (_device(options), _settings(options))
+    place = (_device(options), {**_settings(options), **_PLAIN})
     try:
         compiled = _core().import_model(_openvino().Tensor(content, shared_memory=True), *place)
     except TypeError:

@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from autohybrid.engines.interface import Busy, Request
 from autohybrid.engines.silence import warnings_held_back
 from autohybrid.errors import ConversionError
 from autohybrid.logs import noise_is_wanted
+from autohybrid.structure import Tensor
 
 WRAPPER_DELETED_PASSES = ("trt_prompt_tuning_embedding_eltwise_layernorm_fuse_pass", "add_support_int8_pass")
 """What ``paddle.incubate.jit.inference`` deletes when it is told nothing; a list given to it replaces these."""
@@ -89,23 +90,30 @@ def known_graph(request: Request) -> Graph | None:
     return request.graphs.find(described(state_of(request.program))) if request.graphs is not None else None
 
 
-def export(request: Request, within: contextlib.AbstractContextManager[Any] | None = None) -> None:
+def export(request: Request, within: contextlib.AbstractContextManager[Any] | None = None) -> Graph | None:
     """Writes the program, with its parameters, to ``infer.*`` in the request's directory.
 
     It is traced, unless an equal one was: then its parameters alone are written, beside what was exported before.
     Inputs are named so that :func:`place_of` tells which is which; outputs keep their order. ``within`` is entered
     around a trace of its own: what it changes no graph tells.
+
+    Returns the graph that it took, or left for others.
     """
     with conversion_lock:
         state, graph = state_of(request.program), known_graph(request) if within is None else None
         if graph is None:
-            _trace(request, state, within)
-        else:
-            (request.directory / f"{STEM}.json").write_bytes(graph.program)
-            write_parameters(graph.named(state), request.directory / f"{STEM}.pdiparams")
+            return _trace(request, state, within)
+        write_graph(graph, graph.named(state), request.directory)
+        return graph
 
 
-def _trace(request: Request, state: State, within: contextlib.AbstractContextManager[Any] | None) -> None:
+def write_graph(graph: Graph, named: Mapping[str, Tensor], directory: Path) -> None:
+    """Writes what was exported before with these parameters, as :func:`export` does."""
+    (directory / f"{STEM}.json").write_bytes(graph.program)
+    write_parameters(named, directory / f"{STEM}.pdiparams")
+
+
+def _trace(request: Request, state: State, within: contextlib.AbstractContextManager[Any] | None) -> Graph | None:
     specs = [
         InputSpec(list(shape), tensor.dtype, name=input_name(index), stop_gradient=True)
         for index, (shape, tensor) in enumerate(zip(request.shapes, request.inputs, strict=True))
@@ -114,18 +122,21 @@ def _trace(request: Request, state: State, within: contextlib.AbstractContextMan
         program = paddle.jit.to_static(request.program, input_spec=[specs], full_graph=True)
         # Pruning refuses inputs that the answer doesn't depend on; a cache's keys and values are often such.
         paddle.jit.save(program, str(request.directory / STEM), skip_prune_program=True)
-    if request.graphs is not None and within is None:
-        _leave(request.graphs, program, state, request.directory / f"{STEM}.json", reads)
+    if request.graphs is None or within is not None:
+        return None
+    return _left(request.graphs, program, state, request.directory / f"{STEM}.json", reads)
 
 
-def _leave(graphs: Graphs, program: Any, state: State, file: Path, reads: Reads) -> None:
+def _left(graphs: Graphs, program: Any, state: State, file: Path, reads: Reads) -> Graph | None:
     """Leaves what was traced for others like it, where nothing in it depends on the weights' values."""
     # The trace is remembered: this makes no other.
     parameters = paths_of(program.forward.concrete_program_specify_input_spec().parameters, state)
     if reads.happened or parameters is None:
         graphs.reject(described(state))
-    else:
-        graphs.keep(described(state), Graph(program=file.read_bytes(), parameters=parameters))
+        return None
+    graph = Graph(program=file.read_bytes(), parameters=parameters)
+    graphs.keep(described(state), graph)
+    return graph
 
 
 def input_name(place: int) -> str:

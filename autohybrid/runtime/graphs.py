@@ -151,9 +151,7 @@ class SharedGraphs:
 
 def _hold(key: Key, graph: Graph) -> None:
     _held[key.digest] = graph
-    while len(_held) > MOST_GRAPHS or (
-        len(_held) > 1 and sum(len(each.program) for each in _held.values()) > MOST_BYTES
-    ):
+    while len(_held) > MOST_GRAPHS or (len(_held) > 1 and sum(each.size for each in _held.values()) > MOST_BYTES):
         _held.popitem(last=False)
 
 
