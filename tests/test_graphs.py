@@ -346,6 +346,14 @@ def test_random_parameters_differ_from_the_real_ones(dtype: str) -> None:
         assert bytes_of(made) != bytes_of(tensor)
 
 
+def test_random_parameters_leave_the_users_random_numbers_alone() -> None:
+    paddle.seed(1)
+    expected = paddle.rand([4])
+    paddle.seed(1)
+    random_like({"w": X})
+    assert paddle.equal_all(paddle.rand([4]), expected)
+
+
 def onnx_runs(engine: str, blocks: Iterable[Block]) -> list[bool]:
     """For each run of paddle2onnx while the blocks are converted in turn, whether it looks where parameters stand."""
     pytest.importorskip(engine)
@@ -403,10 +411,22 @@ def test_of_alike_blocks_openvino_compiles_the_first_two_and_one_with_random_wei
     assert openvino_compilations(blocks, paddle.randn([2, 3, 16])) == [1, 2, 0, 0]
 
 
-def test_where_weights_are_alike_or_not_kept_as_they_are_openvino_compiles_each() -> None:
-    """OpenVINO writes equal weights once, and works the statistics of a normalisation into what stands before it."""
+def test_where_weights_are_left_out_or_not_kept_as_they_are_openvino_compiles_each() -> None:
+    """OpenVINO leaves out biases of zero, and works the statistics of a normalisation into what stands before it."""
     assert openvino_compilations([Encoder() for _ in range(3)], paddle.randn([2, 3, 16])) == [1, 2, 1]
     assert openvino_compilations([randomized(Block()) for _ in range(3)]) == [1, 2, 1]
+
+
+def test_a_model_that_openvino_has_made_unreadable_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("paddle2onnx")
+    from autohybrid.engines import openvino
+
+    store, block = Store(tmp_path / "cache"), randomized(Block())
+    for written in ({}, openvino._PLAIN):
+        with mock.patch.object(openvino, "_PLAIN", written), region_of(block, "openvino", store=store) as region:
+            assert settled(region, X).state is State.SERVING, region.variants[0].reason
+            assert apart(region(X), block(X)) < 1e-4
 
 
 def test_what_openvino_writes_is_compared_but_for_numbers_in_names() -> None:

@@ -50,7 +50,7 @@ LARGEST = (2 << 30) - (64 << 20)
 """Bytes of parameters that an ONNX model in one file can hold, with some room for the rest."""
 
 LARGEST_COMPARED = 128 << 20
-"""Bytes up to which the second model is held against the first here; larger ones in a child, which makes both."""
+"""Bytes up to which files are compared here, which takes four times as many."""
 
 SECONDS = 120.0
 
@@ -112,6 +112,7 @@ def _export_anew(request: Request, model: Path, *, known: bool) -> None:
     if known:
         graph.blanks[ONNX] = graph.blanks.get(ONNX) or _blank_of(model)
     elif model.stat().st_size <= LARGEST_COMPARED:
+        # Of a larger one the second is made twice and compared in the child.
         graph.first = Made.of(model, graph.named(state_of(request.program)))
 
 

@@ -1,7 +1,8 @@
 """OpenVINO as an engine: Paddle's export through paddle2onnx, compiled by OpenVINO.
 
 Small Tensors of known shapes are copied into and out of a request's own memory, which costs less than telling OpenVINO
-where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it.
+where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it. For layers of one
+structure it is compiled twice, and then filled with the weights of each.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ MOST_THREADS = 16
 
 LARGEST_COPIED = 1 << 16
 """Bytes up to which a Tensor is copied: 64 KiB take about as long as to hand over where a Tensor lies (7 us)."""
-
-LARGEST_COMPARED = 128 << 20
-"""Bytes of weights up to which it is looked where they stand in a compiled model: that takes four times as many."""
 
 _RULES = {
     "threads": rules.count(),
@@ -267,7 +265,7 @@ def _blank_of(
         model: a file that may be overwritten.
     """
     values = {name: bytes_of(tensor) for name, tensor in named.items()}
-    if _device(options) != "CPU" or sum(map(len, values.values())) > LARGEST_COMPARED:
+    if _device(options) != "CPU" or sum(map(len, values.values())) > onnx_export.LARGEST_COMPARED:
         return None
     random = random_like(named)
     onnx.write(random, model)
