@@ -61,8 +61,15 @@ OWNERS = {
         "search/",
         "exports/",
     ],
-    "numpy": ["stats.py", "structure.py", "engines/graphs.py",
-        "engines/openvino.py", "observe/", "runtime/", "search/"],
+    "numpy": [
+        "stats.py",
+        "structure.py",
+        "engines/graphs.py",
+        "engines/openvino.py",
+        "observe/",
+        "runtime/",
+        "search/",
+    ],
 }
 """Who may import a library."""
 

@@ -157,12 +157,14 @@ class Graph:
         parameters: the path of each parameter in the state of the Layer that was traced, by its name in the program.
         blanks: other files that are made of it (an ONNX model, what an engine compiles), by what they are: where they
             hold the parameters unchanged and nothing else that depends on them; None where that isn't so.
-        first: the first ONNX model that was made of it, until a second one was.
+        made: whether this process has made an ONNX model of it.
+        first: that model, until there is a second one.
     """
 
     program: bytes
     parameters: Mapping[str, str]
     blanks: dict[str, Blank | None] = field(default_factory=dict)
+    made: bool = False
     first: Made | None = None
 
     @property

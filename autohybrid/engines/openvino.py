@@ -1,8 +1,8 @@
 """OpenVINO as an engine: Paddle's export through paddle2onnx, compiled by OpenVINO.
 
 Small Tensors of known shapes are copied into and out of a request's own memory, which costs less than telling OpenVINO
-where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it. For layers of one
-structure it is compiled twice, and then filled with the weights of each.
+where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it; for
+layers of one structure that is filled with the weights of each once it has been compiled for two.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class OpenVinoEngine:
     def _write(self, request: Request, blob: Path) -> None:
         """Writes the compiled model: an equal one that was compiled before with these weights in it, if there is one.
 
-        Where a graph has served before, it is compiled once more with random weights, to see where they stand.
+        Where ONNX models are filled by now, one is compiled once more with random weights, to see where they stand.
         """
         graph, kind = known_graph(request), repr((self.name, _device(request.options), _settings(request.options)))
         named = {} if graph is None else graph.named(state_of(request.program))
@@ -114,9 +114,9 @@ class OpenVinoEngine:
         model = onnx_export.export_onnx(request)
         content = _written(model, request.options)
         blob.write_bytes(content)
-        if graph is not None and kind not in graph.blanks:
-            onnx = graph.blanks.get(onnx_export.ONNX)
-            graph.blanks[kind] = None if onnx is None else _blank_of(content, named, onnx, model, request.options)
+        onnx = None if graph is None else graph.blanks.get(onnx_export.ONNX)
+        if graph is not None and onnx is not None and kind not in graph.blanks:
+            graph.blanks[kind] = _blank_of(content, named, onnx, model, request.options)
         model.unlink()
 
     def open(self, directory: Path, request: Request) -> OpenVinoExecutable:
