@@ -77,10 +77,10 @@ def _version(package: str) -> str:
 def export_onnx(request: Request) -> Path:
     """Writes the program as an ONNX model into the request's directory; nothing else is left there.
 
-    Of a program of which this process has made one before, the second model is made with random parameters: where the
-    first one differs from it in nothing but the parameters, all later ones are that model with other parameters in their
-    places. Where the first one's parameters are gone or have changed, the second is made with both its own and random
-    ones.
+    Of a program that this process has exported, the second model is made with random parameters: where the first one
+    differs from it in nothing but the parameters, all later ones are that model with other parameters in their places.
+    Where the first one's parameters are gone or have changed, or the graph is another process's, a model is made with
+    both its own and random ones.
 
     Raises:
         ConversionError: the ONNX model can't be made; with what paddle2onnx said.
@@ -93,16 +93,16 @@ def export_onnx(request: Request) -> Path:
             graph.blanks[ONNX] = blank
             blank.write(graph.named(state_of(request.program)), model)
         else:
-            _export_anew(request, model)
+            _export_anew(request, model, known=graph is not None)
     for file in request.directory.glob(f"{STEM}.*"):
         if file != model:
             file.unlink()
     return model
 
 
-def _export_anew(request: Request, model: Path) -> None:
+def _export_anew(request: Request, model: Path, *, known: bool) -> None:
     graph = export(request)
-    seeking = graph is not None and graph.made and ONNX not in graph.blanks
+    seeking = known and graph is not None and ONNX not in graph.blanks
     parameters = request.directory / f"{STEM}.pdiparams"
     if parameters.exists() and parameters.stat().st_size > LARGEST:
         raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
@@ -113,7 +113,7 @@ def _export_anew(request: Request, model: Path) -> None:
         return
     if seeking:
         graph.blanks[ONNX] = _blank_of(model)
-    elif not graph.made and model.stat().st_size <= LARGEST_COMPARED:
+    elif not known and model.stat().st_size <= LARGEST_COMPARED:
         # Of a larger one the second is made twice and compared in the child.
         graph.first = Made.of(model, graph.named(state_of(request.program)))
     graph.made = True

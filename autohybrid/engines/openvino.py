@@ -103,7 +103,8 @@ class OpenVinoEngine:
     def _write(self, request: Request, blob: Path) -> None:
         """Writes the compiled model: an equal one that was compiled before with these weights in it, if there is one.
 
-        Where ONNX models are filled by now, one is compiled once more with random weights, to see where they stand.
+        Where this process has made a model of the graph before, one is compiled once more with random weights, to see where
+        they stand.
         """
         graph, kind = known_graph(request), repr((self.name, _device(request.options), _settings(request.options)))
         named = {} if graph is None else graph.named(state_of(request.program))
@@ -111,11 +112,12 @@ class OpenVinoEngine:
         if blank is not None:
             blank.write(named, blob)
             return
+        again = graph is not None and graph.made
         model = onnx_export.export_onnx(request)
         content = _written(model, request.options)
         blob.write_bytes(content)
         onnx = None if graph is None else graph.blanks.get(onnx_export.ONNX)
-        if graph is not None and onnx is not None and kind not in graph.blanks:
+        if graph is not None and again and onnx is not None and kind not in graph.blanks:
             graph.blanks[kind] = _blank_of(content, named, onnx, model, request.options)
         model.unlink()
 
