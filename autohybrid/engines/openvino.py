@@ -103,8 +103,8 @@ class OpenVinoEngine:
     def _write(self, request: Request, blob: Path) -> None:
         """Writes the compiled model: an equal one that was compiled before with these weights in it, if there is one.
 
-        Where this process has made a model of the graph before, one is compiled once more with random weights, to see where
-        they stand.
+        Where this process has made a model of the graph before, one is compiled once more with random weights, to see
+        where they stand.
         """
         graph, kind = known_graph(request), repr((self.name, _device(request.options), _settings(request.options)))
         named = {} if graph is None else graph.named(state_of(request.program))
