@@ -372,6 +372,7 @@ how = sys.argv[1]
 if how == "raise":
     raise LookupError("the script's own fault")
 if how == "interrupt":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     signal.raise_signal(signal.SIGINT)
 if how == "deaf":
     sys.stderr.close()
