@@ -417,15 +417,16 @@ class Encoder(paddle.nn.TransformerEncoderLayer):  # type: ignore[misc]
         super().__init__(16, 2, 32)
 
 
-def test_of_alike_blocks_openvino_compiles_the_first_two_and_one_with_random_weights() -> None:
-    blocks = [randomized(Encoder()) for _ in range(4)]
+@pytest.mark.parametrize("weights", ["as they come", "random"])
+def test_of_alike_blocks_openvino_compiles_one_and_two_with_random_weights(weights: str) -> None:
+    """As they come, biases are zero: in a model that is compiled with these they are left out."""
+    blocks = [Encoder() if weights == "as they come" else randomized(Encoder()) for _ in range(4)]
     assert openvino_compilations(blocks, XS) == [1, 2, 0, 0]
 
 
-def test_where_weights_are_left_out_or_not_kept_as_they_are_openvino_compiles_each() -> None:
-    """OpenVINO leaves out biases of zero, and works the statistics of a normalisation into what stands before it."""
-    assert openvino_compilations([Encoder() for _ in range(3)], XS) == [1, 2, 1]
-    assert openvino_compilations([randomized(Block()) for _ in range(3)], X) == [1, 2, 1]
+def test_where_openvino_does_not_keep_weights_as_they_are_it_compiles_each() -> None:
+    """It works the statistics of a normalisation into what stands before it."""
+    assert openvino_compilations([randomized(Block()) for _ in range(3)], X) == [1, 3, 1]
 
 
 def test_a_model_that_openvino_has_made_unreadable_is_made_anew(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Small Tensors of known shapes are copied into and out of a request's own memory, which costs less than telling OpenVINO
 where they lie; others are read and written in place. What is kept is the compiled model as OpenVINO writes it; for
-layers of one structure that is filled with the weights of each once it has been compiled for two.
+layers of one structure that is filled with the weights of each, from the second on.
 """
 
 from __future__ import annotations
@@ -101,25 +101,26 @@ class OpenVinoEngine:
         return self._opened(request.directory, request, owned=True)
 
     def _write(self, request: Request, blob: Path) -> None:
-        """Writes the compiled model: an equal one that was compiled before with these weights in it, if there is one.
+        """Writes the compiled model: one of the same graph with these weights in it, where there is one.
 
-        Where this process has made a model of the graph before, one is compiled once more with random weights, to see
-        where they stand.
+        Where this process has made a model of the graph before, two are compiled with random weights to see where
+        they stand. In one with its own they may be missing: OpenVINO leaves out what adds zeros.
         """
         graph, kind = known_graph(request), repr((self.name, _device(request.options), _settings(request.options)))
+        blanks = {} if graph is None else graph.blanks
         named = {} if graph is None else graph.named(state_of(request.program))
-        blank = None if graph is None else graph.blanks.get(kind)
+        again = graph is not None and graph.made
+        if blanks.get(kind) is None:
+            model = onnx_export.export_onnx(request)
+            onnx = blanks.get(onnx_export.ONNX)
+            if again and onnx is not None and kind not in blanks:
+                blanks[kind] = _blank_of(onnx, named, model.with_suffix(".random"), request.options)
+            if blanks.get(kind) is None:
+                blob.write_bytes(_written(model, request.options))
+            model.unlink()
+        blank = blanks.get(kind)
         if blank is not None:
             blank.write(named, blob)
-            return
-        again = graph is not None and graph.made
-        model = onnx_export.export_onnx(request)
-        content = _written(model, request.options)
-        blob.write_bytes(content)
-        onnx = None if graph is None else graph.blanks.get(onnx_export.ONNX)
-        if graph is not None and again and onnx is not None and kind not in graph.blanks:
-            graph.blanks[kind] = _blank_of(content, named, onnx, model, request.options)
-        model.unlink()
 
     def open(self, directory: Path, request: Request) -> OpenVinoExecutable:
         self.check_options(request.options)
@@ -256,26 +257,30 @@ def _written(model: Path, options: dict[str, Any]) -> bytes:
     return exported
 
 
-def _blank_of(
-    content: bytes, named: Mapping[str, Tensor], onnx: Blank, model: Path, options: dict[str, Any]
-) -> Blank | None:
-    """A compiled model without its weights, where nothing but they differs in one with random weights.
+def _blank_of(onnx: Blank, named: Mapping[str, Tensor], file: Path, options: dict[str, Any]) -> Blank | None:
+    """A compiled model without its weights, where two with random ones differ in nothing else.
 
     Args:
-        content: what was written with the parameters ``named``.
-        onnx: what it was compiled from.
-        model: a file that may be overwritten.
+        onnx: what it is compiled from.
+        named: weights, of which dtypes and shapes matter.
+        file: written and removed.
     """
-    values = {name: bytes_of(tensor) for name, tensor in named.items()}
-    if _device(options) != "CPU" or sum(map(len, values.values())) > onnx_export.LARGEST_COMPARED:
+    size = sum(int(tensor.size) * int(tensor.element_size()) for tensor in named.values())
+    if _device(options) != "CPU" or size > onnx_export.LARGEST_COMPARED:
         return None
-    random = random_like(named)
-    onnx.write(random, model)
+
+    def made(weights: Mapping[str, Tensor]) -> tuple[bytes, dict[str, bytes]]:
+        onnx.write(weights, file)
+        return _written(file, options), {name: bytes_of(tensor) for name, tensor in weights.items()}
+
+    one = random_like(named)
     try:
-        other = _written(model, options)
+        content, values = made(one)
+        places = places_in(content, values, *made(random_like(one)), _lasting)
     except ConversionError:
         return None
-    places = places_in(content, values, other, {name: bytes_of(each) for name, each in random.items()}, _lasting)
+    finally:
+        file.unlink(missing_ok=True)
     return Blank.cut(content, places) if places is not None else None
 
 
