@@ -10,11 +10,12 @@ import pytest
 from fakes import Honest, Tensors
 from paddle import nn
 
+from autohybrid.engines import by_name
 from autohybrid.observe.observer import Observer
 from autohybrid.runtime.equality import Tolerance
 from autohybrid.search.below import Family
 from autohybrid.search.candidates import Candidate, candidates_of
-from autohybrid.search.outcomes import Converted
+from autohybrid.search.outcomes import Converted, Unfit
 from autohybrid.search.trial import Trial, agree
 from autohybrid.stats import Comparison
 
@@ -102,6 +103,42 @@ def test_alike_layers_with_another_gain_get_trials_of_their_own() -> None:
     outcome = _trial(_candidates(Row(0.02, 0.02, 0.2)), Quick())
     assert outcome.twins == []
     assert outcome.checked_on == "blocks.2"
+
+
+class Tagging(nn.Layer):  # type: ignore[misc]
+    """Answers with numbers of Python's that depend on what it is asked, as a decoder's labels do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(64, 4)
+        self.eval()
+
+    def forward(self, words: Any) -> Any:
+        scores = self.words(words)
+        return scores, [int(each) for each in words[0]]
+
+
+def test_integers_alone_are_tried_in_another_order_too() -> None:
+    model = Tagging()
+    with Observer() as observer, paddle.no_grad():
+        for length in (4, 5, 6):
+            model(paddle.arange(length).reshape([1, length]))
+    profile = observer.profile()
+    (root,) = profile.roots
+    (candidate,) = [each for each in candidates_of(profile, root, Family()) if not each.path and not each.chain]
+    trial = Trial(
+        candidate=candidate,
+        engine=by_name("predictor"),
+        options={},
+        tolerance=Tolerance(),
+        min_gain=1.05,
+        measuring_seconds=0.1,
+        static=True,
+    )
+    assert [call.tensors[0].tolist() for call in trial.different_inputs()] == [[[0, 1, 2, 3]], [[3, 2, 1, 0]]]
+    outcome = trial.conduct()
+    assert isinstance(outcome, Unfit), "one size was always asked the same: it passes for what always answers so"
+    assert "changes from call to call" in outcome.detail
 
 
 def _gain(low: float, speedup: float, high: float) -> Comparison:

@@ -257,7 +257,7 @@ def equality_of(found: Difference, compared: int) -> Equality:
 
 
 def _different_inputs(calls: Sequence[KeptCall], function: Callable[..., Any]) -> list[KeptCall]:
-    """The kept calls whose values differ; with one only, another made from it (each value moved by about 5 %)."""
+    """The kept calls whose values differ; with one only, another made from it, see :func:`_moved`."""
     different: list[KeptCall] = []
     for call in calls:
         if not any(_same_values(call, other) for other in different):
@@ -277,11 +277,15 @@ def _same_values(one: KeptCall, other: KeptCall) -> bool:
 
 
 def _moved(call: KeptCall) -> KeptCall:
+    """Each float moved by about 5 %; where there is none, integers in the opposite order, which may be indices."""
     generator = np.random.default_rng(0)
+    has_floats = any(paddle.is_floating_point(tensor) for tensor in call.tensors)
     tensors = []
     for tensor in call.tensors:
         made = tensor
-        if paddle.is_floating_point(tensor):
+        if not has_floats and paddle.is_integer(tensor):
+            made = paddle.flip(tensor.detach().reshape([-1]), axis=[0]).reshape(tensor.shape)
+        elif paddle.is_floating_point(tensor):
             factor = 1.0 + 0.05 * generator.standard_normal(tuple(tensor.shape))
             made = (tensor.detach().cast("float64") * paddle.to_tensor(factor, dtype="float64")).cast(tensor.dtype)
             made.stop_gradient = tensor.stop_gradient
