@@ -251,6 +251,11 @@ class AsksEnvironment(Residual):
         return self.inner(x) * (2.0 if os.environ.get("AUTOHYBRID_TEST_TWICE") else 1.0)
 
 
+class AsksCommandLine(Residual):
+    def forward(self, x: Any, unused: Any = None) -> Any:
+        return self.inner(x) * (2.0 if "--twice" in sys.argv else 1.0)
+
+
 class AsksFile(Residual):
     place = ""
 
@@ -266,6 +271,18 @@ def test_what_depends_on_the_environment_is_compared_first(store: Store, monkeyp
         for _ in range(4):
             assert apart(region(x()), layer(x())) < 1e-4
         assert calls(region)[0] < 4
+
+
+def test_the_command_line_that_a_forward_looks_at_is_part_of_the_key(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = AsksCommandLine()
+    prove(layer, store, x())
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--twice"])
+    with later(layer, store) as region:
+        for _ in range(4):
+            assert apart(region(x()), layer(x())) < 1e-4
+        assert region.variants[0].store_note == "stored: source differs"
 
 
 def test_what_depends_on_a_file_is_compared_first(store: Store, tmp_path: Path) -> None:
@@ -348,6 +365,24 @@ def test_an_altered_entry_answers_nothing(damage: Any, store: Store) -> None:
         assert apart(region(x()), layer(x())) < 1e-4
         assert calls(region) == (0, 1)
         assert region.variants[0].store_note == "stored: the entry is incomplete or was altered"
+
+
+class Averages(Residual):
+    """Large enough for oneDNN, which names its mean on stdout where its kernel is chosen: in the first run."""
+
+    def forward(self, x: Any, unused: Any = None) -> Any:
+        return self.inner(x).mean(axis=-1)
+
+
+def test_the_first_run_of_what_is_proven_writes_nothing_to_stdout(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    layer, large = Averages(64), paddle.rand([100, 64])
+    prove(layer, store, large)
+    with later(layer, store) as region:
+        region(large)
+        assert calls(region) == (1, 0)
+    assert capfd.readouterr().out == ""
 
 
 def test_fewer_proofs_than_asked_for_do_not_count(store: Store) -> None:

@@ -320,7 +320,8 @@ class _Predictor:
         return outputs
 
     def _first_run(self, tensors: list[Tensor]) -> list[Tensor]:
-        with garbage.collected():
+        # Kernels are chosen by the first run, and some print while they are.
+        with garbage.collected(), stdout_kept():
             outputs: list[Tensor] = self._predictor.run(tensors)
         self._run = self._predictor.run
         return outputs

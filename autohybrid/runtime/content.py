@@ -225,7 +225,10 @@ def is_library(module: str) -> bool:
 
 
 def named_by(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """The module-level names that a function reads, with their values; through modules that aren't a library's."""
+    """The module-level names that a function reads, with their values; through modules that aren't a library's.
+
+    Of those only the command line is told, which is each process's own.
+    """
     found: dict[str, Any] = {}
     for code in _codes(function.__code__):
         current: Any = None
@@ -239,7 +242,7 @@ def named_by(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
             elif (
                 instruction.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM")
                 and isinstance(current, types.ModuleType)
-                and not is_library(current.__name__)
+                and (not is_library(current.__name__) or (current is sys and step == "argv"))
             ):
                 name, current = f"{name}.{step}", getattr(current, step, function)
             elif instruction.opname not in ("PRECALL", "CACHE", "EXTENDED_ARG", "PUSH_NULL"):
