@@ -196,3 +196,9 @@ def test_bench_overwrites_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "plan.json").read_bytes()
     assert autohybrid("bench", "-o", "plan.json", "infer.py", cwd=tmp_path).code == 2
     assert (tmp_path / "plan.json").read_bytes() == before
+
+
+def test_a_plan_without_regions_is_a_sentence_too() -> None:
+    nothing = msgspec.structs.replace(_measured(FASTER), models=[], script=None)
+    for text in (shown.as_table(nothing), shown.as_markdown(nothing), shown.as_html(nothing)):
+        assert "Nothing was measured: the plan has no region." in text

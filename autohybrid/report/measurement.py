@@ -73,7 +73,7 @@ def sentences(found: Measurement) -> list[str]:
         for model in found.models
         if model.changed
     ]
-    return [*said, *found.notes]
+    return [*said, *found.notes] or ["Nothing was measured: the plan has no region."]
 
 
 def _steady(model: ModelMeasured) -> str:
@@ -110,7 +110,7 @@ def as_markdown(found: Measurement) -> str:
 
 def as_html(found: Measurement) -> str:
     """For a notebook's cell."""
-    first, *others = sentences(found) or ["Nothing was measured."]
+    first, *others = sentences(found)
     return fragment.block(fragment.heading(first), fragment.table(columns.WHOLE, measured_rows(found)), *others)
 
 
