@@ -8,6 +8,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -432,3 +433,29 @@ def test_a_copy_is_independent_and_converts_by_itself(model: Any) -> None:
     assert _hybrid(twin)
     assert not _close(_run(model), expected)
     autohybrid.restore(twin)
+
+
+@pytest.mark.parametrize("full_graph", [False, True], ids=["by bytecode", "by source"])
+@pytest.mark.parametrize("itself", [False, True], ids=["around it", "itself"])
+def test_what_is_given_to_to_static_answers_as_before(itself: bool, full_graph: bool, model: Any) -> None:
+    outer = model if itself else nn.Sequential(model, nn.Linear(8, 8))
+    outer.eval()
+    expected = _run(outer)
+    autohybrid.inference(model)
+    _run(model)
+    static = paddle.jit.to_static(outer, full_graph=full_graph)
+    for _ in range(4):
+        assert _close(_run(static), expected)
+    assert _close(static(numbers(4, 8)), expected), "also where gradients are wanted"
+    if itself:
+        del model.forward  # Paddle's, which holds the region
+
+
+def test_a_layer_with_a_region_is_saved_by_jit_save(model: Any, tmp_path: Path) -> None:
+    autohybrid.inference(model)
+    expected = _run(model)
+    paddle.jit.save(model, str(tmp_path / "model"), input_spec=[paddle.static.InputSpec([None, 8])])
+    assert _close(paddle.jit.load(str(tmp_path / "model"))(numbers(4, 8)), expected)
+    before = _hybrid(model)
+    assert _close(_run(model), expected)
+    assert _hybrid(model) > before

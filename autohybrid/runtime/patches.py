@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import paddle
+from paddle.jit.dy2static.program_translator import StaticFunction
 from paddle.nn.layer.layers import HookRemoveHelper
 
 from autohybrid.runtime.changes import assignments, counter
@@ -49,7 +50,7 @@ _TENSOR_SETTERS = ("set_value", "copy_", "_share_buffer_to", "_share_underline_t
 _lock = threading.Lock()
 _users = 0
 _periods = 0
-_installed: list[_Patch | _DataPatch] = []
+_installed: list[_Patch | _DataPatch | _TracingPatch] = []
 
 
 def watch() -> None:
@@ -95,6 +96,7 @@ def _install() -> None:
     for name in _TENSOR_SETTERS:
         _Patch.on(paddle.Tensor, name, lambda *given: counter.changed(*given[:2]))
     _DataPatch.on()
+    _TracingPatch.on()
     _Patch.on(paddle.nn.initializer.Initializer, "__call__", lambda _, *given: counter.changed(*given[:1]))
     _Patch.on(HookRemoveHelper, "remove", lambda handle, *_: counter.changed(handle._hooks_ref()), before=True)
     _Patch.on(paddle.optimizer.Optimizer, "__init__", lambda it, *_: _patch_steps(type(it)))
@@ -217,3 +219,30 @@ class _DataPatch:
         """Takes it out, unless somebody else's lies over it."""
         if paddle.Tensor.__dict__.get("data") is self._noticing:
             paddle.Tensor.data = self._original
+
+
+class _TracingPatch:
+    """``paddle.jit.to_static`` and ``save`` of a Layer whose forward is a region: Paddle takes a method to pieces, and
+    gets the eager one."""
+
+    def __init__(self) -> None:
+        self._original = original = StaticFunction.__init__
+
+        @functools.wraps(original)
+        def made_of(static: Any, function: Any, *args: Any, **kwargs: Any) -> None:
+            recipe = getattr(function, "recipe", None)
+            original(static, getattr(recipe, "function", function), *args, **kwargs)
+
+        self._replacing = made_of
+
+    @classmethod
+    def on(cls) -> None:
+        """Installs it."""
+        patch = cls()
+        StaticFunction.__init__ = patch._replacing
+        _installed.append(patch)
+
+    def remove(self) -> None:
+        """Takes it out, unless somebody else's lies over it."""
+        if StaticFunction.__init__ is self._replacing:
+            StaticFunction.__init__ = self._original

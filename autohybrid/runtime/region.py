@@ -9,9 +9,10 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
+from paddle.base.core import set_eval_frame
 from paddle.base.dygraph.base import in_to_static_mode
 from paddle.base.framework import global_var
 
@@ -47,18 +48,13 @@ _CALM_AFTER = 2
 _MOST_CALM = 8
 
 
-class _Call:
+class _Call(NamedTuple):
     """One call: as it was made, and taken apart."""
 
-    __slots__ = ("args", "kwargs", "structure", "tensors")
-
-    def __init__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Structure, tensors: Sequence[Tensor]
-    ) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.structure = structure
-        self.tensors = tensors
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    structure: Structure
+    tensors: Sequence[Tensor]
 
 
 class Region:
@@ -131,15 +127,20 @@ class Region:
         # The short way has as few Python functions in it as can be: in a program that does something else in between,
         # each of them costs more than what it does.
         self._number += 1
-        recent = self._recent
-        if recent is not None and self._nothing_to_consider():
-            answer = recent.again(args, kwargs)
-            if answer is not UNUSUAL:
-                recent.last_used = self._number
-                with self._counting:
-                    self.hybrid_calls += 1
-                return answer
-        return self._considered(args, kwargs)
+        # Where the caller was given to paddle.jit.to_static, Paddle reads along in the bytecode of all that is called.
+        reader = set_eval_frame(None)
+        try:
+            recent = self._recent
+            if recent is not None and self._nothing_to_consider():
+                answer = recent.again(args, kwargs)
+                if answer is not UNUSUAL:
+                    recent.last_used = self._number
+                    with self._counting:
+                        self.hybrid_calls += 1
+                    return answer
+            return self._considered(args, kwargs)
+        finally:
+            set_eval_frame(reader)
 
     def _considered(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer to a call that may be unlike the last one, or made in other circumstances."""
