@@ -849,3 +849,25 @@ def test_a_chain_site_says_what_it_replaces() -> None:
     assert [each is X for each in heard] == [True]
     site.lift()
     assert "forward" not in vars(model)
+
+
+class Straight(Stack):
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return self.after(x)
+
+
+@pytest.mark.parametrize("full_graph", [False, True], ids=["by bytecode", "by source"])
+def test_a_layer_with_a_chain_can_be_given_to_to_static(full_graph: bool, put: Put) -> None:
+    model = Straight()
+    with paddle.no_grad():
+        expected = model(X)
+        put(model, engines.by_name("predictor"))
+        for _ in range(4):
+            model(X)
+        for kind in (nn.Sequential, lambda each: each):
+            static = paddle.jit.to_static(kind(model), full_graph=full_graph)
+            for _ in range(3):
+                assert alike(static(X), expected)
+    del model.forward

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+from paddle.base.core import set_eval_frame
 
 from autohybrid.runtime.chain_finder import Chain, Partly, some_turns, statements_of
 from autohybrid.runtime.chain_scope import held_by, is_plain, is_pure
@@ -392,7 +393,12 @@ class Rewritten:
         self._made()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._bound(*args, **kwargs)
+        # What Paddle's reader of bytecode does in a region it would do to what is around it here.
+        reader = set_eval_frame(None)
+        try:
+            return self._bound(*args, **kwargs)
+        finally:
+            set_eval_frame(reader)
 
     @property
     def calls(self) -> dict[Chain, ChainCall]:

@@ -222,16 +222,16 @@ class _DataPatch:
 
 
 class _TracingPatch:
-    """``paddle.jit.to_static`` and ``save`` of a Layer whose forward is a region: Paddle takes a method to pieces, and
-    gets the eager one."""
+    """``paddle.jit.to_static`` and ``save`` of a Layer whose forward is a region, or has some: Paddle takes a method to
+    pieces, and gets the eager one."""
 
     def __init__(self) -> None:
         self._original = original = StaticFunction.__init__
 
         @functools.wraps(original)
         def made_of(static: Any, function: Any, *args: Any, **kwargs: Any) -> None:
-            recipe = getattr(function, "recipe", None)
-            original(static, getattr(recipe, "function", function), *args, **kwargs)
+            of_ours = type(function).__module__.startswith("autohybrid.")
+            original(static, function.__wrapped__ if of_ours else function, *args, **kwargs)
 
         self._replacing = made_of
 
