@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import tempfile
 import threading
@@ -421,6 +422,20 @@ def test_an_executable_that_is_just_dropped_takes_its_directory_along(tmp_path: 
         os._exit(0 if directory.exists() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     del owner
+    assert not directory.exists()
+
+
+def test_a_directory_goes_with_the_child_of_multiprocessing_that_made_it(tmp_path: Path) -> None:
+    directory, owner = tmp_path / "made", paddle.nn.Layer()
+
+    def work() -> None:
+        directory.mkdir()
+        removed_with(owner, directory)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
     assert not directory.exists()
 
 

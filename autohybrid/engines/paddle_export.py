@@ -7,6 +7,7 @@ export's affairs to itself.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.util
 import os
 import shutil
 import threading
@@ -268,7 +269,10 @@ def removed_with(owner: object, directory: Path) -> weakref.finalize[[Path, int]
 
     A forked child leaves its parent's directory alone.
     """
-    return weakref.finalize(owner, _remove, directory, os.getpid())
+    remove = weakref.finalize(owner, _remove, directory, os.getpid())
+    # multiprocessing's children end without the finalizers of weakref, and with its own.
+    multiprocessing.util.Finalize(owner, remove, exitpriority=0)
+    return remove
 
 
 def _remove(directory: Path, owner: int) -> None:
