@@ -175,3 +175,11 @@ def test_more_weights_than_a_model_holds_are_refused(tmp_path: Path, monkeypatch
     program = Flat(layer)
     with pytest.raises(ConversionError, match="2 GB"):
         export_onnx(Request(program=program, inputs=[x], shapes=[(2, 4)], directory=tmp_path))
+
+
+@pytest.mark.parametrize("engine", READING_ONNX)
+def test_what_paddle2onnx_names_is_told_not_that_it_named_something(engine: str) -> None:
+    layer = paddle.nn.Conv1D(4, 4, 3, padding="SAME", dilation=2)
+    with region_of(layer, engine=engine) as region:
+        settled(region, paddle.rand([1, 4, 16]))
+        assert "padding = 'SAME'" in region.variants[0].reason

@@ -283,8 +283,10 @@ def _said(result: Result) -> str:
     """The last error in what a conversion printed, or how it ended."""
     ended_with = result.error if isinstance(result, Raised) else ""
     complaints = re.findall(r"\[ERROR\]\s*(?:\[Paddle2ONNX\])?\s*(.+)", result.log + ended_with)
+    # Its last word may only sum up what it named before.
+    named = [each for each in complaints if each.strip() != "There are unsupported features."]
     if complaints:
-        return str(complaints[-1]).strip()
+        return str((named or complaints)[-1]).strip()
     if isinstance(result, Raised):
         return result.error.strip().splitlines()[-1]
     if isinstance(result, Stopped):
