@@ -70,7 +70,8 @@ class ConversionError(AutohybridError):
     It becomes a trial's outcome or a reason in ``status``; of a converted model's calls it never comes out.
 
     Args:
-        exported: the static graph had been made, what failed came after it.
+        exported: what the engine's options work on had been made (Paddle's program, an ONNX model). What failed came
+            after it, and other options may mend it.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, exported: bool = False) -> None:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import paddle
 import pytest
 from engine_regions import ENGINES, Upsampling, apart, region_of, settled
 
+import autohybrid
 from autohybrid import engines
 from autohybrid.engines import Busy, Request, onnx_export, openvino
 from autohybrid.engines.onnx_export import export_onnx
@@ -47,7 +49,27 @@ def test_an_operator_that_paddle2onnx_does_not_know_is_an_error_here_and_no_end(
     monkeypatch.setattr(onnx_export, "obstacle", lambda: "" if forked else "threads")
     with pytest.raises(ConversionError, match="unsupported operators") as caught:
         export_onnx(request_for(lambda x: paddle.linalg.svd(x)[0], tmp_path))
-    assert caught.value.exported
+    assert not caught.value.exported, "an engine's options can't mend it"
+
+
+class Decomposed(paddle.nn.Layer):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        return paddle.linalg.svd(x)[0]
+
+
+@needs_paddle2onnx
+def test_what_paddle2onnx_does_not_know_is_not_tried_with_other_options() -> None:
+    pytest.importorskip("onnxruntime")
+    aside = mock.Mock(side_effect=onnx_export._converted_aside)
+    with mock.patch.object(onnx_export, "_converted_aside", aside), paddle.no_grad():
+        layer = autohybrid.inference(Decomposed(), engine="onnxruntime", isolation="none")
+        for _ in range(2):
+            layer(paddle.randn([4, 4]))
+        said = str(autohybrid.status(layer))
+        autohybrid.restore(layer)
+    assert "unsupported operators" in said
+    ways_of_tracing = 2
+    assert 1 <= aside.call_count <= ways_of_tracing
 
 
 @needs_paddle2onnx

@@ -105,10 +105,10 @@ def _export_anew(request: Request, model: Path, *, known: bool) -> None:
     seeking = known and graph is not None and ONNX not in graph.blanks
     parameters = request.directory / f"{STEM}.pdiparams"
     if parameters.exists() and parameters.stat().st_size > LARGEST:
-        raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model", exported=True)
+        raise ConversionError("more than 2 GB of parameters don't fit into one ONNX model")
     result = _converted_aside(request.directory, seeking=seeking)
     if not model.exists():
-        raise ConversionError(f"no ONNX model can be made of it: {_said(result)}", exported=True)
+        raise ConversionError(f"no ONNX model can be made of it: {_said(result)}")
     if graph is None:
         return
     if seeking:

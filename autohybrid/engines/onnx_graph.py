@@ -28,7 +28,7 @@ def mended(content: bytes, ranks: Sequence[int]) -> bytes:
     model = onnx.load_model_from_string(content)
     rounded = _rounded_integer(model.graph)
     if rounded:
-        raise ConversionError(f"paddle2onnx computes integers as float32 ({rounded})", exported=True)
+        raise ConversionError(f"paddle2onnx computes integers as float32 ({rounded})")
     scalars = [output for output, rank in zip(model.graph.output, ranks, strict=True) if rank == 0]
     for output in scalars:
         _make_scalar(model.graph, output)

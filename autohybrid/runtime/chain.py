@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle.base.core import set_eval_frame
 
 from autohybrid.runtime.chain_finder import Chain, Partly, some_turns, statements_of
 from autohybrid.runtime.chain_scope import held_by, is_plain, is_pure
@@ -34,6 +33,7 @@ from autohybrid.runtime.chain_source import (
     stored_in_body,
 )
 from autohybrid.runtime.changes import counter
+from autohybrid.runtime.frames import set_reader
 from autohybrid.runtime.reach import saved, still
 
 Callee = Callable[..., Any]
@@ -394,11 +394,11 @@ class Rewritten:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # What Paddle's reader of bytecode does in a region it would do to what is around it here.
-        reader = set_eval_frame(None)
+        reader = set_reader(None)
         try:
             return self._bound(*args, **kwargs)
         finally:
-            set_eval_frame(reader)
+            set_reader(reader)
 
     @property
     def calls(self) -> dict[Chain, ChainCall]:

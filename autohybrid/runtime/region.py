@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import paddle
-from paddle.base.core import set_eval_frame
 from paddle.base.dygraph.base import in_to_static_mode
 from paddle.base.framework import global_var
 
@@ -22,6 +21,7 @@ from autohybrid.errors import AutohybridError, UsageError
 from autohybrid.logs import LOGGER, warn
 from autohybrid.runtime import patches, telling
 from autohybrid.runtime.changes import WEIGHTS_CHANGED, Snapshot, counter
+from autohybrid.runtime.frames import set_reader
 from autohybrid.runtime.gradients import GradientRun
 from autohybrid.runtime.policies import Policies
 from autohybrid.runtime.program import Answer
@@ -128,7 +128,7 @@ class Region:
         # each of them costs more than what it does.
         self._number += 1
         # Where the caller was given to paddle.jit.to_static, Paddle reads along in the bytecode of all that is called.
-        reader = set_eval_frame(None)
+        reader = set_reader(None)
         try:
             recent = self._recent
             if recent is not None and self._nothing_to_consider():
@@ -140,7 +140,7 @@ class Region:
                     return answer
             return self._considered(args, kwargs)
         finally:
-            set_eval_frame(reader)
+            set_reader(reader)
 
     def _considered(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer to a call that may be unlike the last one, or made in other circumstances."""

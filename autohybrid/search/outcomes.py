@@ -37,7 +37,7 @@ class Wrong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The conversion raised. ``exported`` says that the static graph had been made: what failed is running it."""
+    """The conversion raised. ``exported`` says that what the engine's options work on had been made: others may do."""
 
     detail: str
     evidence: str
