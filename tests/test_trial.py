@@ -138,6 +138,7 @@ def test_integers_alone_are_tried_in_another_order_too() -> None:
     assert [call.tensors[0].tolist() for call in trial.different_inputs()] == [[[0, 1, 2, 3]], [[3, 2, 1, 0]]]
     outcome = trial.conduct()
     assert isinstance(outcome, Unfit), "one size was always asked the same: it passes for what always answers so"
+    assert outcome.reason == "structure"
     assert "changes from call to call" in outcome.detail
 
 

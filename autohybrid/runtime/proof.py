@@ -155,7 +155,7 @@ class Attempts:
         """
         answer, expected = Answer.of(value, tensors)
         if not expected:
-            variant.refuse("structure", "its answer holds nothing that it computed")
+            variant.refuse("no_tensors", "its answer holds nothing that it computed")
         elif variant.answer is not None and variant.answer.structure != answer.structure:
             variant.refuse("structure", "the structure of its answer changes from call to call")
         else:

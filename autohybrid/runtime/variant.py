@@ -74,7 +74,7 @@ class Variant:
     Attributes:
         state: what it may do now.
         refusal: the code of why it is refused (``wrong``, ``failed``, ``failed_running``, ``state``,
-            ``effects``, ``inputs``, ``structure``), or empty.
+            ``effects``, ``inputs``, ``structure``, ``no_tensors``), or empty.
         reason: the same in words.
         worst: the largest difference seen while proving.
         compared: how many answers were compared.

@@ -233,7 +233,13 @@ def proven(region: Region, different: Sequence[KeptCall]) -> Variant | str:
     return "the region stayed eager: " + ", ".join(region.eager_calls)
 
 
-_UNFIT = {"state": "state", "effects": "effects", "inputs": "mutates_inputs", "structure": "no_tensors"}
+_UNFIT = {
+    "state": "state",
+    "effects": "effects",
+    "inputs": "mutates_inputs",
+    "structure": "structure",
+    "no_tensors": "no_tensors",
+}
 
 
 def _refused(variant: Variant, inputs: Any) -> Outcome:
