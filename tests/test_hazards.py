@@ -37,6 +37,9 @@ from autohybrid.search.search import Search
 
 CHILD_SECONDS = 240.0
 
+ENDLESS_SECONDS = 80.0
+"""Of a search in which a trial may come to no end; it gets nearly half of them."""
+
 PLANNED = [row for row in ROWS if row.wrap is None]
 
 UNPLANNED = {
@@ -120,7 +123,7 @@ def _tried(row: Row) -> tuple[plan.Region | None, str]:
         seen,
         Options(min_gain=1.0),
         isolation=Forked(),
-        budget=Budget(CHILD_SECONDS),
+        budget=Budget(ENDLESS_SECONDS if row.child else CHILD_SECONDS),
         memory=4 << 30,
         journal=Journal(),
         progress=lambda line: None,
