@@ -20,6 +20,7 @@ from paddle import nn
 
 import autohybrid
 from autohybrid.errors import UsageError
+from autohybrid.runtime import frames
 
 
 class Model(nn.Layer):  # type: ignore[misc]
@@ -459,3 +460,8 @@ def test_a_layer_with_a_region_is_saved_by_jit_save(model: Any, tmp_path: Path) 
     before = _hybrid(model)
     assert _close(_run(model), expected)
     assert _hybrid(model) > before
+
+
+def test_where_paddle_has_no_reader_of_bytecode_none_is_set() -> None:
+    assert frames.setter_of(object())(None) is None
+    assert frames.setter_of(paddle.base.core) is paddle.base.core.set_eval_frame
